@@ -1,0 +1,1 @@
+"""dwctl: the command line that operates a dwd cluster."""

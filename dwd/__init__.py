@@ -1,0 +1,1 @@
+"""dwd: the storage daemon of a cluster."""

@@ -1,0 +1,1 @@
+"""Erasure-coded block storage on devices: where object data lives."""

@@ -1,0 +1,1 @@
+"""Objects and buckets: the only place that ties metadata to blocks."""

@@ -1,0 +1,93 @@
+"""What the core asks its shell to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dwd.base.errors import DwError
+from dwd.base.ids import LogIndex, ReplicaId, Term
+from dwd.raft.core.messages import Message
+from dwd.raft.core.types import Entry, HardState, ProposalId, ReadId, Role, SnapshotMeta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadReady:
+    """The read may be answered once `index` is applied here."""
+
+    read: ReadId
+    index: LogIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRefused:
+    read: ReadId
+    error: DwError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The proposal stands at `index` in this leader's log of `term`; it commits there or not at all."""
+
+    proposal: ProposalId
+    index: LogIndex
+    term: Term
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The proposal is in no log. NotLeader, Busy, or Conflict (a configuration change is in flight)."""
+
+    proposal: ProposalId
+    error: DwError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """`target` needs entries that left the core's cache: read them from the log and hand them to `Node.fetched`."""
+
+    target: ReplicaId
+    first: LogIndex
+    last: LogIndex
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftState:
+    """For people, routers and timers; never persisted."""
+
+    role: Role
+    leader: ReplicaId
+    term: Term
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """One step's worth of duties. This is the only place that states their order:
+
+    1. Send `messages_now` at any time: they carry only terms that are already durable.
+    2. Install `snapshot` if there is one, then append `entries` (an index at or below an earlier one replaces it and
+       all after it) and `hard_state`, and make all of it durable in one write.
+    3. When that is durable, call `Node.persisted(term, index)` with the last entry of the write (or, for a snapshot,
+       its position) and send `messages_durable`. Effects are made durable in the order they were taken.
+    4. Apply `committed` in order; then `Node.applied(index)`. They are always durable here already.
+    5. Answer `accepted`, `refused`, `reads`, `reads_refused`; serve `fetches`; publish `soft_state`.
+
+    Steps 2-3 of later effects may be queued behind earlier ones; 4 may run beside them.
+    Invariant: nothing of a term leaves before that term and vote are durable, vote requests included.
+    """
+
+    hard_state: HardState | None = None
+    entries: tuple[Entry, ...] = ()
+    snapshot: SnapshotMeta | None = None
+    messages_now: tuple[Message, ...] = ()
+    messages_durable: tuple[Message, ...] = ()
+    committed: tuple[Entry, ...] = ()
+    accepted: tuple[Accepted, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    reads: tuple[ReadReady, ...] = ()
+    reads_refused: tuple[ReadRefused, ...] = ()
+    fetches: tuple[Fetch, ...] = ()
+    soft_state: SoftState | None = None
+
+    def must_persist(self) -> bool:
+        return self.hard_state is not None or bool(self.entries) or self.snapshot is not None

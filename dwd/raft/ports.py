@@ -1,0 +1,128 @@
+"""What the host needs from a group's state machine and from the log, as protocols with twins in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
+from dwd.raft.core.types import Entry, HardState, SnapshotMeta
+
+
+class StateMachine(Protocol):
+    """One group's replicated state: a SQLite database that knows its own position.
+
+    All methods block; the host calls them from one worker thread a group, never two at once, except `position`
+    (any thread). `apply` must be deterministic: entry, database and active version decide everything.
+    """
+
+    def position(self) -> SnapshotMeta:
+        """Index, term, stamp and configuration of the last entry applied (after `apply` returned)."""
+        ...
+
+    def apply(self, entries: Sequence[Entry]) -> Sequence[object]:
+        """Apply all in one transaction, NOOP and CONFIGURATION entries included (they move the position).
+
+        Returns one result an entry, handed to whoever proposed it here. An error a command earned is a result.
+        Raises InvariantViolation or Corrupt: the group stops serving on this node.
+        """
+        ...
+
+    def checkpoint(self) -> LogIndex | None:
+        """Make everything applied so far durable in the main database file. Returns the durable index, or None if a
+        long reader kept the WAL from being moved whole: then nothing of the log may be cut.
+        """
+        ...
+
+    def copy_snapshot(self, target: Path) -> SnapshotMeta:
+        """Write a complete, consistent, fsynced copy of the database to `target` at full speed; its position."""
+        ...
+
+    def install_snapshot(self, source: Path, expected: SnapshotMeta) -> None:
+        """Verify `source` (integrity, identity, position), make it the live generation durably, reopen.
+        The file is consumed. Raises Corrupt, leaving the present generation live.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogWrite:
+    """One group's part of a durable write. `reset` empties the log to a snapshot's position first."""
+
+    group: GroupId
+    replica: ReplicaId
+    hard_state: HardState | None = None
+    entries: tuple[Entry, ...] = ()
+    reset: SnapshotMeta | None = None
+
+
+class Doubt(Enum):
+    """Whether a recovered log may be missing something this replica acknowledged."""
+
+    NONE = "none"
+    TAIL = "tail"
+    """A bad final batch was cut: no vote and no acknowledgement until the leader has confirmed the match index."""
+    CORRUPT = "corrupt"
+    """A bad batch with valid ones after it: the replica is re-seeded under a new id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredLog:
+    """What survived of one group on this node."""
+
+    group: GroupId
+    replica: ReplicaId
+    hard_state: HardState
+    compacted: SnapshotMeta
+    entries: tuple[Entry, ...]
+    doubt: Doubt
+
+
+class LogStore(Protocol):
+    """The node's one log, shared by all groups."""
+
+    def recovered(self) -> Mapping[GroupId, RecoveredLog]:
+        """What `open` found, by group. Entries start right after `compacted.index`."""
+        ...
+
+    async def write(self, writes: Sequence[LogWrite]) -> None:
+        """Returns once all of it is durable (one fdatasync with whatever else was queued). Order is kept.
+        Raises StorageFailed; after a failed fdatasync the store refuses everything: the node must stop.
+        """
+        ...
+
+    async def read(self, group: GroupId, first: LogIndex, last: LogIndex, bytes_max: int) -> tuple[Entry, ...]:
+        """Entries [first, last] as far as `bytes_max` goes (at least one). Raises NotFound when compacted."""
+        ...
+
+    def compact(self, group: GroupId, position: SnapshotMeta) -> None:
+        """Everything up to `position.index` is durable elsewhere; segments nobody needs are deleted."""
+        ...
+
+    def bytes_held(self, group: GroupId) -> int:
+        """Bytes of entries after the compacted position."""
+        ...
+
+    def pinning(self) -> tuple[GroupId, ...]:
+        """Groups whose entries keep the oldest segment alive, while the log is over its byte budget; else empty."""
+        ...
+
+    async def drop(self, group: GroupId) -> None:
+        """Forget a group whose replica was removed."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A proposal that is committed and applied here."""
+
+    index: LogIndex
+    term: Term
+    result: object

@@ -1,0 +1,1 @@
+"""The machine underneath: clock, randomness, files, task supervision, background workers, pacing."""
