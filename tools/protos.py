@@ -26,7 +26,7 @@ QUALIFIED = re.compile(r"(?<![\w.'\"/])dwd\.(?=[a-z]+\.v\d+\.[a-z_]+_pb2)")
 def generate(target: Path) -> None:
     protos = sorted(str(p.relative_to(SOURCES)) for p in SOURCES.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as scratch:
-        well_known = Path(_proto.__file__).parent
+        well_known = Path(next(iter(_proto.__path__)))
         outs = ("python", "grpc_python", "mypy", "mypy_grpc")
         plugins = [f"--plugin=protoc-gen-{n}={Path(sys.executable).parent / f'protoc-gen-{n}'}" for n in outs[2:]]
         arguments = [
@@ -39,7 +39,6 @@ def generate(target: Path) -> None:
         ]
         if protoc.main(arguments) != 0:
             sys.exit("protoc failed")
-        shutil.rmtree(target, ignore_errors=True)
         for made in sorted(Path(scratch).rglob("*_pb2*.py*")):
             text = QUALIFIED.sub("dwd.pb.", IMPORT.sub(r"\1 dwd.pb.", made.read_text()))
             path = target / made.relative_to(Path(scratch) / "dwd")
@@ -62,13 +61,23 @@ def stale(fresh: Path) -> list[str]:
 
 
 def main() -> None:
-    if "--check" not in sys.argv[1:]:
-        generate(TARGET)
-        return
     with tempfile.TemporaryDirectory() as scratch:
-        generate(Path(scratch) / "pb")
-        if names := stale(Path(scratch) / "pb"):
+        fresh = Path(scratch) / "pb"
+        generate(fresh)
+        names = stale(fresh)
+        if names and "--check" in sys.argv[1:]:
             sys.exit("generated code is stale, run `make proto`:\n  " + "\n  ".join(names))
+        for name in names:
+            update(fresh / name, TARGET / name)
+
+
+def update(source: Path, target: Path) -> None:
+    """Only what differs is written, so that programs running from the tree never see a file missing."""
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    else:
+        target.unlink()
 
 
 if __name__ == "__main__":
