@@ -1,0 +1,44 @@
+"""What an operator may tune of the host, with the defaults of the design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dwd.base.errors import InvariantViolation
+from dwd.base.units import MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """Times in their named units, sizes in bytes. Ticks drive elections and heartbeats of every group."""
+
+    tick_ms: int = 100
+    election_ticks: int = 10
+    """A follower stands after this many silent ticks, up to twice as many (randomised)."""
+    proposals_max: int = 4_096
+    """Waiting proposals a group, past which callers get Busy."""
+    reads_max: int = 16_384
+    inbox_max: int = 16_384
+    """Raft messages waiting for the loop; more are dropped, which the protocol tolerates."""
+    propose_batch_max: int = 1_024
+    writes_in_flight: int = 2
+    """Log writes handed to the store and not yet durable; what comes meanwhile joins the next one."""
+    apply_entries_max: int = 1_024
+    apply_bytes_max: int = 4 * MIB
+    compaction_entries: int = 10_000
+    compaction_bytes: int = 64 * MIB
+    trailing_entries: int = 5_000
+    trailing_bytes: int = 16 * MIB
+    snapshot_copies_max: int = 2
+    """Copies of databases kept for transfers at a time, on this node."""
+    snapshot_bytes_per_second: int = 256 * MIB
+    snapshot_chunk_seconds: float = 10.0
+    """A transfer whose next chunk takes longer is broken off and resumed."""
+    snapshot_reserve_bytes: int = 64 * MIB
+    """Free space that a copy or a transfer must leave."""
+
+    def __post_init__(self) -> None:
+        if self.trailing_entries >= self.compaction_entries or self.trailing_bytes >= self.compaction_bytes:
+            raise InvariantViolation("what compaction leaves must be less than what starts it")
+        if min(self.tick_ms, self.election_ticks, self.proposals_max, self.reads_max, self.writes_in_flight) < 1:
+            raise InvariantViolation("host options must be positive")

@@ -1,0 +1,52 @@
+"""What a host tells people and reconcilers about its groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dwd.base.errors import DwError
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
+from dwd.raft.core.types import Configuration, Member, Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotProgress:
+    """A transfer into this replica. Bytes; `bytes_total` 0 until the sender has answered."""
+
+    source: NodeId
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberStatus:
+    """A member as seen from here; `match` and `state` are known to the leader alone (0 and "" elsewhere)."""
+
+    member: Member
+    match: LogIndex
+    state: str
+    """ "probe", "replicate" or "snapshot"."""
+    last_contact_seconds: float
+    """Since any message from the member's node; infinity if none came since this host started. 0 for itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """One group on this node. `failed` says why the replica stopped serving; the other groups go on."""
+
+    group: GroupId
+    replica: ReplicaId
+    role: Role
+    leader: ReplicaId
+    leader_node: NodeId
+    """0 when not known."""
+    term: Term
+    commit: LogIndex
+    applied: LogIndex
+    last: LogIndex
+    first: LogIndex
+    log_bytes: int
+    configuration: Configuration
+    members: tuple[MemberStatus, ...]
+    snapshot: SnapshotProgress | None
+    failed: DwError | None
