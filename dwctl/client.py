@@ -1,0 +1,104 @@
+"""The gRPC side of dwctl: one channel to a node that answers, errors as DwError.
+
+grpc takes a quarter of a second to import, so this module is imported only by commands that talk to a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+
+from dwctl.context import ClusterContext
+from dwd.base import limits, wire
+from dwd.base.errors import DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
+from dwd.pb.admin.v1 import admin_pb2_grpc
+
+SERVER_NAME = "node.dwd"
+"""A DNS name every node's certificate carries: operators accept any node of their cluster."""
+CONNECT_SECONDS = 3.0
+CALL_SECONDS = 30.0
+STREAM_SECONDS = 3600.0
+
+Answer = TypeVar("Answer")
+
+
+class AdminClient:
+    """Calls on the first node that answers. Only connecting is retried elsewhere: a call that was sent is not."""
+
+    def __init__(self, channel: grpc.Channel, address: str) -> None:
+        self.address = address
+        self.stub = admin_pb2_grpc.AdminStub(channel)
+
+    def call(self, method: Callable[..., Answer], request: object, *, seconds: float = CALL_SECONDS) -> Answer:
+        """One unary call. Raises DwError."""
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise translate(error) from error
+
+    def stream(self, method: Callable[..., Iterator[Answer]], request: object, *, seconds: float = STREAM_SECONDS) -> Iterator[Answer]:
+        """A call that answers with a stream. Raises DwError while iterating."""
+        try:
+            yield from method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise translate(error) from error
+
+
+@contextmanager
+def connect(context: ClusterContext, *, node: str | None = None) -> Iterator[AdminClient]:
+    """A client on the first of the cluster's nodes that completes a TLS handshake (or on `node`, an id or name)."""
+    try:
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=context.authority.read_bytes(),
+            private_key=context.key.read_bytes(),
+            certificate_chain=context.certificate.read_bytes(),
+        )
+    except OSError as error:
+        raise Unavailable("dwctl.no_certificate", f"cannot read {error.filename}: {error.strerror}") from error
+    addresses = [n.grpc for n in context.nodes if node is None or node in {n.id, n.name}]
+    for address in addresses:
+        channel = grpc.secure_channel(address, credentials, options=channel_options())
+        try:
+            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            channel.close()
+            continue
+        try:
+            yield AdminClient(channel, address)
+        finally:
+            channel.close()
+        return
+    raise Unavailable(
+        "dwctl.no_node_answers",
+        f"none of {len(addresses)} nodes answers ({', '.join(addresses) or 'no such node'})",
+        hint="see whether the daemons run: `dwctl dev status` or `systemctl status dwd`",
+    )
+
+
+def channel_options() -> list[tuple[str, Any]]:
+    return [
+        ("grpc.ssl_target_name_override", SERVER_NAME),
+        ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
+        ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def translate(error: grpc.RpcError) -> DwError:
+    """The DwError the server sent, or what the status alone says. An interrupted call may have taken effect."""
+    for key, value in error.trailing_metadata() or ():
+        if key == wire.METADATA_KEY:
+            return wire.decode(value)
+    status, details = error.code(), error.details() or "no details"
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded("dwctl.deadline", f"no answer in time: {details}", hint="see `dwctl cluster status`")
+    if status is grpc.StatusCode.UNAVAILABLE:
+        return OutcomeUnknown(
+            "dwctl.connection_lost", f"the node went away during the call: {details}", hint="check what it did, then try again"
+        )
+    return DwError("dwctl.rpc_failed", f"{status.name}: {details}")
