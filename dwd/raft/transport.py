@@ -1,4 +1,4 @@
-"""How the hosts of a cluster reach each other: a port with a gRPC twin (`dwd.raft.rpc`) and in-memory ones in the tests.
+"""How the hosts of a cluster reach each other: a port with a gRPC twin (`dwd.raft.rpc`) and an in-memory one in tests.
 
 Raft tolerates loss, so `send` never waits: what does not fit a bounded queue is dropped. Snapshots are bulk and
 travel on streams of their own.
@@ -102,7 +102,7 @@ class Transport(Protocol):
         ...
 
     def fetch_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncIterator[SnapshotItem]:
-        """The other end of `serve_snapshot`. Raises what it raises, and Unavailable when a chunk misses its deadline."""
+        """The other end of `serve_snapshot`. Raises what that raises, and Unavailable when the stream breaks."""
         ...
 
     async def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""The wire of Raft: conversion, streams between nodes, the admin service of replicas."""

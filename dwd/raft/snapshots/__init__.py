@@ -1,0 +1,1 @@
+"""Moving whole copies of a state machine from one node to another."""
