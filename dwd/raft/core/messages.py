@@ -30,6 +30,8 @@ class VoteReply:
     term: Term
     pre: bool
     granted: bool
+    doubtful: bool = False
+    """The voter's log lost its tail and may lack what it acknowledged: see `doubt.py` for how such a vote counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,8 @@ class ReadRequest:
     target: ReplicaId
     term: Term
     read: ReadId
+    doubtful: bool = False
+    """The sender lost its log's tail: the answer is the leader's last index, and what it acknowledged is void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

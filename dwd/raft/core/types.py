@@ -15,6 +15,8 @@ ProposalId = NewType("ProposalId", int)
 """Chosen by the shell, unique on this replica since boot; names a proposal until its fate is known."""
 ReadId = NewType("ReadId", int)
 """Chosen by the shell; carries the boot id so that a read of an earlier life is never answered."""
+WriteId = NewType("WriteId", int)
+"""Numbers the `Effects` of one node since boot, from 1."""
 
 NO_REPLICA = ReplicaId(0)
 

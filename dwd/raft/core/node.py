@@ -1,0 +1,109 @@
+"""One replica of one group: the thin surface over the rules, one per module of this package.
+
+Who calls: the host's one loop, never two calls at once. Nothing here blocks, and nothing is done until the effects
+are taken: after any call, while `has_effects()`, take them and follow the duties stated at `Effects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dwd.base.clock import Rng
+from dwd.base.ids import GroupId, LogIndex, ReplicaId
+from dwd.raft.core.effects import Effects
+from dwd.raft.core.messages import Message
+from dwd.raft.core.options import NodeOptions
+from dwd.raft.core.status import NodeStatus
+from dwd.raft.core.types import (
+    Configuration, ConfigurationChange, Entry, HardState, ProposalId, ReadId, SnapshotMeta, WriteId,
+)  # fmt: skip
+
+
+class Node:
+    def __init__(
+        self, *, group: GroupId, replica: ReplicaId, options: NodeOptions, rng: Rng, hard_state: HardState,
+        snapshot: SnapshotMeta, entries: Sequence[Entry], applied: LogIndex, applied_configuration: Configuration,
+        tail_doubt: bool,
+    ) -> None:  # fmt: skip
+        """`snapshot` is the compacted position, `entries` all that the log holds after it. `applied` and
+        `applied_configuration` are the state machine's; it must lie within [snapshot.index, last entry]: a database
+        ahead of its log resets the log to its own position first (raft.md section 3). A new group starts everywhere
+        with the same `snapshot`: index 0, term 0 and the first configuration; a replica that is to be added as a
+        learner starts with EMPTY_SNAPSHOT. Raises InvariantViolation when these contradict each other.
+        """
+        raise NotImplementedError
+
+    def step(self, message: Message) -> None:
+        """Take a message from a peer. One that is stale, misdirected or from a stranger is dropped."""
+        raise NotImplementedError
+
+    def tick(self) -> None:
+        """`options.tick_ms` have passed. After a pause of this process call it once, not as often as was missed."""
+        raise NotImplementedError
+
+    def propose(self, items: Sequence[tuple[ProposalId, bytes]], *, unix_ms: int) -> None:
+        """Append commands; each id appears in the next effects' `accepted` or `refused` (NotLeader, Busy)."""
+        raise NotImplementedError
+
+    def propose_configuration(self, proposal: ProposalId, change: ConfigurationChange, *, unix_ms: int) -> None:
+        """As `propose`; refused with Conflict while a change is in flight, SafetyRefused when it endangers the quorum,
+        InvalidArgument / NotFound / AlreadyExists when it makes no sense. The entry's payload is the whole new
+        configuration: `configuration_codec.decode_configuration`.
+        """
+        raise NotImplementedError
+
+    def read_index(self, read: ReadId) -> None:
+        """Ask for the index at which a linearizable read may be answered; any role. Every read ends in `reads` or
+        `reads_refused` (NotLeader, Busy, Unavailable) within an election timeout of ticks.
+        """
+        raise NotImplementedError
+
+    def report_unreachable(self, replica: ReplicaId) -> None:
+        """The stream to or from `replica` broke. A leader probes it; a follower whose leader it is stops waiting."""
+        raise NotImplementedError
+
+    def report_snapshot(self, replica: ReplicaId, *, ok: bool) -> None:
+        """On the leader: the peer took the offered snapshot whole, or the transfer ended."""
+        raise NotImplementedError
+
+    def fetched(self, target: ReplicaId, entries: Sequence[Entry]) -> None:
+        """The answer to `Effects.fetches`, from its `first` on, as far as `bytes_max` goes. Empty: the log no longer
+        has them, or could not be read: the peer gets a snapshot.
+        """
+        raise NotImplementedError
+
+    def snapshot_fetched(self, meta: SnapshotMeta) -> None:
+        """The file of `Effects.offer` is here, whole and verified; `meta` is its own position. If it is still wanted,
+        the next effects carry it as `snapshot`, else nothing happens and the shell drops the file.
+        """
+        raise NotImplementedError
+
+    def snapshot_abandoned(self) -> None:
+        """Fetching the offer failed; the leader will offer again."""
+        raise NotImplementedError
+
+    def compacted(self, meta: SnapshotMeta) -> None:
+        """The log up to `meta.index` is going away. Never above what is applied."""
+        raise NotImplementedError
+
+    def persisted(self, write: WriteId) -> None:
+        """All effects up to `write` are durable."""
+        raise NotImplementedError
+
+    def applied(self, index: LogIndex) -> None:
+        """The state machine has applied everything up to `index`."""
+        raise NotImplementedError
+
+    def trust_tail(self) -> None:
+        """An operator decided that the log's cut tail held nothing that was acknowledged."""
+        raise NotImplementedError
+
+    def has_effects(self) -> bool:
+        raise NotImplementedError
+
+    def take_effects(self) -> Effects:
+        """What has gathered since the last call; see `Effects` for the duties."""
+        raise NotImplementedError
+
+    def status(self) -> NodeStatus:
+        raise NotImplementedError
