@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from dwd.base.ids import BlockId, DeviceId, LayoutEpoch
+from dwd.base.blocks import Handoff, StoredBlock
 from dwd.runtime.files import Buffer
+
+__all__ = ["BlockStore", "Handoff", "Owner", "StoredBlock"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,33 +17,6 @@ class Owner:
 
     bucket: str
     key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handoff:
-    """Fragment `index` lives on `device` instead of where the layout puts it."""
-
-    index: int
-    device: DeviceId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBlock:
-    """The row that makes a block exist. `profile` is the scheme really used ("rs-4-2", "replica-3"); `length` and
-    `crc32c` are of the whole plain block; `missing` lists fragment indexes that are nowhere yet.
-    """
-
-    block: BlockId
-    profile: str
-    length: int
-    crc32c: int
-    layout_epoch: LayoutEpoch
-    handoffs: tuple[Handoff, ...] = ()
-    missing: tuple[int, ...] = ()
-
-    @property
-    def needs_repair(self) -> bool:
-        return bool(self.handoffs or self.missing)
 
 
 class BlockStore(Protocol):
