@@ -5,7 +5,7 @@ grpc takes a quarter of a second to import, so this module is imported only by c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import grpc
 from dwctl.context import ClusterContext
 from dwd.base import limits, wire
 from dwd.base.errors import DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
-from dwd.pb.admin.v1 import admin_pb2_grpc
+from dwd.pb.admin.v1 import admin_pb2, admin_pb2_grpc
 
 SERVER_NAME = "node.dwd"
 """A DNS name every node's certificate carries: operators accept any node of their cluster."""
@@ -30,6 +30,7 @@ class AdminClient:
 
     def __init__(self, channel: grpc.Channel, address: str) -> None:
         self.address = address
+        self.pb = admin_pb2
         self.stub = admin_pb2_grpc.AdminStub(channel)
 
     def call(self, method: Callable[..., Answer], request: object, *, seconds: float = CALL_SECONDS) -> Answer:
@@ -39,7 +40,9 @@ class AdminClient:
         except grpc.RpcError as error:
             raise translate(error) from error
 
-    def stream(self, method: Callable[..., Iterator[Answer]], request: object, *, seconds: float = STREAM_SECONDS) -> Iterator[Answer]:
+    def stream(
+        self, method: Callable[..., Iterator[Answer]], request: object, *, seconds: float = STREAM_SECONDS
+    ) -> Iterator[Answer]:
         """A call that answers with a stream. Raises DwError while iterating."""
         try:
             yield from method(request, timeout=seconds)
@@ -91,7 +94,8 @@ def channel_options() -> list[tuple[str, Any]]:
 
 def translate(error: grpc.RpcError) -> DwError:
     """The DwError the server sent, or what the status alone says. An interrupted call may have taken effect."""
-    for key, value in error.trailing_metadata() or ():
+    metadata: Iterable[Any] = error.trailing_metadata() or ()
+    for key, value in metadata:
         if key == wire.METADATA_KEY:
             return wire.decode(value)
     status, details = error.code(), error.details() or "no details"
@@ -99,6 +103,8 @@ def translate(error: grpc.RpcError) -> DwError:
         return DeadlineExceeded("dwctl.deadline", f"no answer in time: {details}", hint="see `dwctl cluster status`")
     if status is grpc.StatusCode.UNAVAILABLE:
         return OutcomeUnknown(
-            "dwctl.connection_lost", f"the node went away during the call: {details}", hint="check what it did, then try again"
+            "dwctl.connection_lost",
+            f"the node went away during the call: {details}",
+            hint="check what it did, then try again",
         )
     return DwError("dwctl.rpc_failed", f"{status.name}: {details}")

@@ -73,7 +73,9 @@ def resolve(wanted: str) -> Path:
     if "/" not in wanted and named.is_file():
         return Path(json.loads(named.read_text())["cluster"])
     raise NotFound(
-        "context.not_found", f"no cluster.json and no context at {wanted!r}", hint="`dwctl context list` shows the contexts"
+        "context.not_found",
+        f"no cluster.json and no context at {wanted!r}",
+        hint="`dwctl context list` shows the contexts",
     )
 
 
@@ -106,7 +108,9 @@ def read_cluster(path: Path) -> ClusterContext:
         raise NotFound("context.unreadable", f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(
-            "context.malformed", f"{path} is not a cluster.json: {type(error).__name__} {error}", hint="write it anew with `dwctl dev up`"
+            "context.malformed",
+            f"{path} is not a cluster.json: {type(error).__name__} {error}",
+            hint="write it anew with `dwctl dev up`",
         ) from error
 
 

@@ -57,7 +57,14 @@ class Output:
 
     def progress(self) -> Progress:
         """A progress display on stderr; silent where nobody looks."""
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
         return Progress(
             TextColumn("{task.description}"),

@@ -1,0 +1,45 @@
+"""dwctl worker: background work, seen and tuned."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+
+app = typer.Typer(name="worker", help="Background work: repair, collection, reconciliation.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    node: Annotated[str | None, typer.Option(help="Only this node (id or name).")] = None,
+    context: ContextOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the workers of every node."""
+    with admin(context, node=node) as client:
+        found = client.call(client.stub.ListWorkers, client.pb.ListWorkersRequest(local=node is not None)).workers
+    output(as_json).table(
+        "Workers",
+        ("node", "worker", "state", "runs", "pace", "last error"),
+        ((w.node, w.name, w.state, str(w.runs), f"{w.pace:.0%}", w.last_error or "-") for w in found),
+        {"workers": [as_document(w) for w in found]},
+    )
+
+
+@app.command("set")
+def set_(
+    name: Annotated[str, typer.Argument(help="The worker, as `dwctl worker list` names it.")],
+    pause: Annotated[bool | None, typer.Option("--pause/--resume", help="Stop or restart it.")] = None,
+    pace: Annotated[float | None, typer.Option(min=0.01, max=1.0, help="Share of full speed.")] = None,
+    node: Annotated[str, typer.Option(help="Only on this node (id or name).")] = "",
+    context: ContextOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pause, resume or slow a worker until the daemon restarts."""
+    with admin(context) as client:
+        reply = client.call(
+            client.stub.SetWorker, client.pb.SetWorkerRequest(name=name, node=node, paused=pause, pace=pace)
+        )
+    output(as_json).value(as_document(reply), f"changed {name} on {reply.changed} nodes")

@@ -1,0 +1,173 @@
+"""Where a development cluster keeps things, and the plan that `up` writes before it starts anything.
+
+DIR/dev.json          the plan: nodes, ports, profile; written first, so every later step can be repeated
+DIR/cluster.json      what clients and dwctl read; written anew whenever processes come and go
+DIR/operator/         authority.pem, operator.pem, operator.key, s3.json (first access key)
+DIR/n1/ ... nK/       dwd.toml, identity/, data/, dwd.log, dwd.pid
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dwd.base.errors import Busy, InvalidArgument, NotFound
+
+NODES_MAX = 64
+PORTS_FIRST, PORTS_LAST = 20_000, 32_000
+"""Below the range from which systems hand out ports to outgoing connections, so that a stopped node's stay free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevNode:
+    """One planned daemon."""
+
+    name: str
+    zone: str
+    grpc: str
+    s3: str
+    admin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `up` was asked for. Once written it does not change: the same directory is the same cluster."""
+
+    cluster: str
+    profile: str
+    nodes: tuple[DevNode, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevFolder:
+    """Paths below DIR."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "dev.json"
+
+    @property
+    def cluster(self) -> Path:
+        return self.root / "cluster.json"
+
+    @property
+    def operator(self) -> Path:
+        return self.root / "operator"
+
+    def node(self, name: str) -> Path:
+        return self.root / name
+
+    def config(self, name: str) -> Path:
+        return self.node(name) / "dwd.toml"
+
+    def identity(self, name: str) -> Path:
+        return self.node(name) / "identity"
+
+    def data(self, name: str) -> Path:
+        return self.node(name) / "data"
+
+    def log(self, name: str) -> Path:
+        return self.node(name) / "dwd.log"
+
+    def pid(self, name: str) -> Path:
+        return self.node(name) / "dwd.pid"
+
+
+def write_whole(path: Path, content: str, *, mode: int = 0o644) -> None:
+    """Replace `path` in one step: readers see the old or the new, never a part."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    scratch.replace(path)
+
+
+def load_plan(folder: DevFolder) -> Plan:
+    """Raises NotFound when there is no development cluster, InvalidArgument when its plan is damaged."""
+    try:
+        document = json.loads(folder.plan.read_text())
+        nodes = tuple(DevNode(**n) for n in document["nodes"])
+        return Plan(cluster=document["cluster"], profile=document["profile"], nodes=nodes)
+    except OSError as error:
+        raise NotFound(
+            "dev.no_cluster",
+            f"no development cluster in {folder.root}",
+            hint=f"make one: dwctl dev up --dir {folder.root}",
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument("dev.plan_damaged", f"{folder.plan} cannot be read: {error}") from error
+
+
+def make_plan(folder: DevFolder, *, nodes: int, profile: str) -> Plan:
+    """Choose free ports, spread nodes over zones, write the plan durably."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(3 * nodes)]
+    planned = tuple(
+        DevNode(
+            name=f"n{i + 1}",
+            zone=f"z{i + 1}",
+            grpc=addresses[3 * i],
+            s3=addresses[3 * i + 1],
+            admin=addresses[3 * i + 2],
+        )
+        for i in range(nodes)
+    )
+    plan = Plan(cluster=folder.root.resolve().name, profile=profile, nodes=planned)
+    write_whole(folder.plan, json.dumps(asdict(plan), indent=2) + "\n")
+    return plan
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` ports of loopback nobody listens on. The start depends on the process, so that clusters made side by side
+    look in different places; each port is proved free by binding all of them at once.
+    """
+    held: list[socket.socket] = []
+    try:
+        span = PORTS_LAST - PORTS_FIRST
+        start = (os.getpid() * 97) % span
+        for step in range(span):
+            if len(held) == count:
+                break
+            candidate = socket.socket()
+            try:
+                candidate.bind(("127.0.0.1", PORTS_FIRST + (start + step) % span))
+                held.append(candidate)
+            except OSError:
+                candidate.close()
+        if len(held) < count:
+            raise Busy("dev.no_ports", f"fewer than {count} free ports between {PORTS_FIRST} and {PORTS_LAST}")
+        return [s.getsockname()[1] for s in held]
+    finally:
+        for s in held:
+            s.close()
+
+
+def write_config(folder: DevFolder, plan: Plan, node: DevNode) -> None:
+    """The node's dwd.toml; the same keys a real installation uses."""
+    lines = [
+        "# Written by dwctl dev up; deploy/dwd.toml explains every key.",
+        "[node]",
+        f"name = {json.dumps(node.name)}",
+        f"data_dir = {json.dumps(str(folder.data(node.name).resolve()))}",
+        f"identity_dir = {json.dumps(str(folder.identity(node.name).resolve()))}",
+        f"zone = {json.dumps(node.zone)}",
+        "",
+        "[listen]",
+        f"grpc = {json.dumps(node.grpc)}",
+        f"s3 = {json.dumps(node.s3)}",
+        f"admin = {json.dumps(node.admin)}",
+        "",
+        "[s3]",
+        f"default_profile = {json.dumps(plan.profile)}",
+        "",
+        "[telemetry]",
+        'log_format = "json"',
+        "",
+    ]
+    write_whole(folder.config(node.name), "\n".join(lines))

@@ -1,0 +1,130 @@
+"""The daemons of a development cluster as processes: start, signal, wait; state lives in pid files and /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from enum import Enum
+from pathlib import Path
+
+from dwctl.dev.layout import DevFolder, write_whole
+from dwd.base.errors import DwError, Unavailable
+
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.05
+LOG_TAIL_LINES = 15
+
+
+class ProcessState(Enum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+def daemon(*arguments: str) -> list[str]:
+    """The command line of `dwd` in this very installation."""
+    return [sys.executable, "-m", "dwd.node.cli", *arguments]
+
+
+def run_daemon_command(*arguments: str) -> str:
+    """Run a short `dwd` command; its standard output. Raises DwError with what it said."""
+    done = subprocess.run(daemon(*arguments), capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise DwError("dev.command_failed", f"dwd {arguments[0]} failed: {said[-2_000:]}")
+    return done.stdout
+
+
+def live_pid(folder: DevFolder, name: str) -> int | None:
+    """The pid of the node's daemon, or None; a pid that was reused by another program does not count."""
+    try:
+        pid = int(folder.pid(name).read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    mine = str(folder.config(name).resolve()).encode() in command
+    return pid if mine and _state_letter(pid) not in {"Z", "X", ""} else None
+
+
+def _state_letter(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def process_state(folder: DevFolder, name: str) -> ProcessState:
+    pid = live_pid(folder, name)
+    if pid is None:
+        return ProcessState.STOPPED
+    return ProcessState.PAUSED if _state_letter(pid) == "T" else ProcessState.RUNNING
+
+
+def start(folder: DevFolder, name: str) -> int:
+    """Start the node's daemon detached from this terminal, unless it runs; its pid."""
+    if (pid := live_pid(folder, name)) is not None:
+        return pid
+    with folder.log(name).open("ab") as log:
+        process = subprocess.Popen(
+            daemon("run", "--config", str(folder.config(name).resolve())),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=folder.node(name),
+        )
+    write_whole(folder.pid(name), f"{process.pid}\n")
+    return process.pid
+
+
+def signal_node(folder: DevFolder, name: str, number: signal.Signals) -> None:
+    """Raises Unavailable when the daemon does not run."""
+    pid = live_pid(folder, name)
+    if pid is None:
+        raise Unavailable("dev.not_running", f"{name} does not run", hint=f"dwctl dev start {name}")
+    os.kill(pid, number)
+
+
+def wait_gone(folder: DevFolder, names: list[str], seconds: float) -> list[str]:
+    """Wait for the daemons to end; the names of those that still run."""
+    deadline = time.monotonic() + seconds
+    while (left := [n for n in names if live_pid(folder, n) is not None]) and time.monotonic() < deadline:
+        _reap()
+        time.sleep(POLL_SECONDS)
+    return left
+
+
+def _reap() -> None:
+    """Collect ended children of this process, which would otherwise look alive as zombies."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return
+
+
+def stop(folder: DevFolder, names: list[str]) -> list[str]:
+    """SIGTERM (waking paused ones), then SIGKILL for those that do not end; the names that needed killing."""
+    for name in names:
+        pid = live_pid(folder, name)
+        if pid is not None:
+            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGTERM)
+    stubborn = wait_gone(folder, names, STOP_SECONDS)
+    for name in stubborn:
+        pid = live_pid(folder, name)
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+    wait_gone(folder, stubborn, STOP_SECONDS)
+    return stubborn
+
+
+def log_tail(folder: DevFolder, name: str) -> str:
+    """The last lines the daemon logged, for error messages."""
+    try:
+        return "\n".join(folder.log(name).read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    except OSError:
+        return ""

@@ -1,0 +1,63 @@
+"""What every command shares: options, the client opened late, JSON of messages.
+
+grpc and protobuf together take a third of a second to import; they are imported when a command first connects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dwctl.context import ClusterContext, find_cluster
+from dwctl.output import Output
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from dwctl.client import AdminClient
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+ContextOption = Annotated[
+    str | None,
+    typer.Option("--context", help="A context name or a cluster.json; default: $DWCTL_CLUSTER, then the last dev up."),
+]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@contextmanager
+def admin(context: str | None, *, node: str | None = None) -> Iterator[AdminClient]:
+    """A connected client of the chosen cluster. Raises DwError."""
+    with connected(find_cluster(context), node=node) as client:
+        yield client
+
+
+@contextmanager
+def connected(cluster: ClusterContext, *, node: str | None = None) -> Iterator[AdminClient]:
+    """A connected client of `cluster`. Raises DwError."""
+    from dwctl.client import connect
+
+    with connect(cluster, node=node) as client:
+        yield client
+
+
+def as_document(message: Message) -> dict[str, Any]:
+    """A protobuf message as plain JSON values; 64-bit integers stay numbers, empty fields are shown."""
+    document: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            document[field.name] = dict(value)
+        elif field.is_repeated:
+            document[field.name] = [as_document(v) if field.message_type else v for v in value]
+        elif field.message_type is not None:
+            document[field.name] = as_document(value)
+        else:
+            document[field.name] = value
+    return document
+
+
+def output(as_json: bool) -> Output:
+    return Output(as_json=as_json)
