@@ -1,0 +1,37 @@
+"""What repair and collection see of metadata: the block rows of the shards this node leads."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dwd.base.blocks import StoredBlock
+from dwd.base.ids import BlockId, GroupId, Stamp
+from dwd.meta.core.shard.queries import BlockPageAnswer, GcAnswer
+
+
+class BlockCatalogue(Protocol):
+    """Pages as the queries of the same names give them; updates are compare-and-swap."""
+
+    def groups(self) -> tuple[GroupId, ...]:
+        """Shards led by this node now: their pages are answered here, the rest is other nodes' work."""
+        ...
+
+    async def gc_page(
+        self, group: GroupId, *, before: Stamp, after: BlockId, limit: int, deadline: float
+    ) -> GcAnswer: ...
+
+    async def ack_gc(self, group: GroupId, blocks: tuple[BlockId, ...], *, deadline: float) -> int:
+        """Rows removed."""
+        ...
+
+    async def repair_page(self, group: GroupId, *, after: BlockId, limit: int, deadline: float) -> BlockPageAnswer: ...
+
+    async def block_page(
+        self, group: GroupId, *, first: int, last: int, after: BlockId, limit: int, deadline: float
+    ) -> BlockPageAnswer: ...
+
+    async def find(self, group: GroupId, blocks: tuple[BlockId, ...], *, deadline: float) -> BlockPageAnswer: ...
+
+    async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
+        """Raises NotFound meta.no_such_block (deleted meanwhile), Conflict meta.block_changed."""
+        ...

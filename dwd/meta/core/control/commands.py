@@ -1,0 +1,247 @@
+"""Commands of the control group. Each is judged in full before its first write; a refusal is committed and
+remembered like any other result. Repeating one that already took effect changes nothing and succeeds, where that
+can be told apart from a different request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dwd.base.ids import ClusterId, DeviceId, LayoutEpoch, NodeId, ShardEpoch
+from dwd.meta.core.control.rows import DeviceState, Domain, Liveness, NodeAddresses, ShardRange, Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialiseCluster:
+    """The first command of a cluster's life. Same cluster id again: nothing happens. Refused: AlreadyExists."""
+
+    cluster: ClusterId
+    name: str
+    authority_certificate: bytes
+    sealed_authority_key: bytes = field(repr=False)
+    keyring_version: int
+    shards: tuple[ShardRange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddNode:
+    """Admit a node. The same node with the same name again updates it. Refused: AlreadyExists (name taken)."""
+
+    node: NodeId
+    name: str
+    addresses: NodeAddresses
+    domain: Domain
+    sealing_key: bytes
+    sealed_keyring: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateNode:
+    """What a node says of itself at start. Refused: NotFound."""
+
+    node: NodeId
+    addresses: NodeAddresses
+    domain: Domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealKeyring:
+    """A node's copy of the cluster keys, sealed to its public key, after a rotation. Refused: NotFound."""
+
+    node: NodeId
+    keyring_version: int
+    sealed_keyring: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveNode:
+    """Refused: SafetyRefused while it has devices that are not LOST or RETIRED. Receipt.existed."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetNodeLiveness:
+    """A transition, not a heartbeat. Refused: NotFound."""
+
+    node: NodeId
+    liveness: Liveness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddDevice:
+    """The same device on the same node again updates weight, capacity and rack. Refused: NotFound (node), Conflict."""
+
+    device: DeviceId
+    node: NodeId
+    weight: int
+    capacity_bytes: int
+    rack: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDeviceState:
+    """Refused: NotFound; Conflict meta.device_gone (LOST and RETIRED are final: a device that returns is new)."""
+
+    device: DeviceId
+    state: DeviceState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyLayout:
+    """Compare-and-swap: `epoch` must be one more than the newest. Refused: Conflict meta.layout_epoch."""
+
+    epoch: LayoutEpoch
+    layout: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireLayouts:
+    """Forget layouts below `below`, once every shard reports no block of them. The newest always stays.
+    Receipt.count.
+    """
+
+    below: LayoutEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateBucket:
+    """Refused: AlreadyExists objects.bucket_owned_by_you / objects.bucket_exists, NotFound (owner), Busy."""
+
+    name: str
+    owner: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginDeleteBucket:
+    """State DELETING: writes are refused from here on. Repeatable; count is the bucket's epoch. Refused: NotFound."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelDeleteBucket:
+    """Back to ACTIVE under a new epoch (Receipt.count), which the shards must be told. Refused: NotFound, Conflict."""
+
+    name: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishDeleteBucket:
+    """Remove a bucket that is DELETING under `epoch`. Repeatable. Refused: Conflict."""
+
+    name: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateUser:
+    """Refused: AlreadyExists meta.user_exists."""
+
+    name: str
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetUserState:
+    """Refused: NotFound."""
+
+    name: str
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteUser:
+    """With its access keys. Refused: NotFound; Conflict meta.user_owns_buckets."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateAccessKey:
+    """Refused: NotFound (user); AlreadyExists; Busy (more than a user may have)."""
+
+    access_key: str
+    user: str
+    sealed_secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAccessKeyState:
+    """Refused: NotFound."""
+
+    access_key: str
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteAccessKey:
+    """Receipt.existed."""
+
+    access_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateJoinToken:
+    """`digest` is SHA-256 of the token's secret half. Expired tokens are swept by the same command. Refused: Busy."""
+
+    token: str
+    digest: bytes
+    expires_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseJoinToken:
+    """Consume a token for one node; the same node may use it again. Refused: PermissionDenied
+    meta.token_unknown / meta.token_expired / meta.token_used.
+    """
+
+    token: str
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSetting:
+    """An empty value removes it. Refused: Busy (too many)."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetShardMap:
+    """Compare-and-swap: `epoch` must be one more than the present one. Refused: Conflict meta.shard_epoch."""
+
+    epoch: ShardEpoch
+    ranges: tuple[ShardRange, ...]
+
+
+ControlCommand = (
+    InitialiseCluster
+    | AddNode
+    | UpdateNode
+    | SealKeyring
+    | RemoveNode
+    | SetNodeLiveness
+    | AddDevice
+    | SetDeviceState
+    | ApplyLayout
+    | RetireLayouts
+    | CreateBucket
+    | BeginDeleteBucket
+    | CancelDeleteBucket
+    | FinishDeleteBucket
+    | CreateUser
+    | SetUserState
+    | DeleteUser
+    | CreateAccessKey
+    | SetAccessKeyState
+    | DeleteAccessKey
+    | CreateJoinToken
+    | UseJoinToken
+    | SetSetting
+    | SetShardMap
+)

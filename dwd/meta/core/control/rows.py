@@ -1,0 +1,169 @@
+"""Rows of the control group as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch, Stamp
+
+
+class Liveness(IntEnum):
+    UP = 0
+    DOWN = 1
+
+
+class DeviceState(IntEnum):
+    ACTIVE = 0
+    """Holds data and takes new fragments."""
+    FAILED = 1
+    """I/O errors or a missing directory; its node is there. Never written to."""
+    LOST = 2
+    """Given up: what it held is rebuilt elsewhere."""
+    RETIRED = 3
+    """Emptied on purpose."""
+
+
+class BucketState(IntEnum):
+    ACTIVE = 0
+    DELETING = 1
+    """Shards are being sealed and checked for emptiness; refuses writes, may become ACTIVE again."""
+
+
+class Standing(IntEnum):
+    """Of users and access keys."""
+
+    ENABLED = 0
+    DISABLED = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAddresses:
+    """host:port of each listener as other nodes and clients reach it."""
+
+    grpc: str
+    s3: str
+    admin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """Failure domains, largest first; the node itself is the smallest."""
+
+    region: str = ""
+    zone: str = ""
+    rack: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRow:
+    node: NodeId
+    name: str
+    addresses: NodeAddresses
+    domain: Domain
+    sealing_key: bytes
+    """The node's public key to which cluster keys are sealed."""
+    sealed_keyring: bytes
+    liveness: Liveness
+    liveness_since: Stamp
+    joined: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow:
+    device: DeviceId
+    node: NodeId
+    weight: int
+    """GiB of capacity, or what the operator said."""
+    capacity_bytes: int
+    state: DeviceState
+    state_since: Stamp
+    reason: str
+    rack: str
+    """Overrides the node's rack when not empty (a shelf of disks may be a domain of its own)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutRow:
+    """`layout` is opaque here (dwd.blocks.core). All layouts that some block row may still name are kept."""
+
+    epoch: LayoutEpoch
+    layout: bytes
+    applied: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketRow:
+    name: str
+    owner: str
+    profile: str
+    state: BucketState
+    epoch: int
+    """Log index of the last change that shards must know; every shard command carries it."""
+    created: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRow:
+    name: str
+    admin: bool
+    standing: Standing
+    created: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKeyRow:
+    access_key: str
+    user: str
+    sealed_secret: bytes = field(repr=False)
+    """Sealed with the cluster keyring by whoever created the key; context: the access key id."""
+    standing: Standing
+    created: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTokenRow:
+    token: str
+    """The token's id; the secret half is only in the operator's hands, as a digest here."""
+    digest: bytes
+    expires_unix_ms: int
+    used_by: NodeId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRange:
+    """`group` owns keys from `start` (see `shard_key`) up to the next range's start."""
+
+    start: bytes
+    group: GroupId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardMap:
+    """Ranges in order of start; the first starts at b""."""
+
+    epoch: ShardEpoch
+    ranges: tuple[ShardRange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterRow:
+    cluster: ClusterId
+    name: str
+    authority_certificate: bytes
+    """PEM of the cluster's certificate authority; public."""
+    sealed_authority_key: bytes
+    keyring_version: int
+    created: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingRow:
+    name: str
+    value: str
+    changed: Stamp
+
+
+def shard_key(bucket: str, key: str) -> bytes:
+    """Where (bucket, key) lies in the order of shards: bucket names hold no NUL, so buckets never interleave."""
+    return bucket.encode() + b"\0" + key.encode()

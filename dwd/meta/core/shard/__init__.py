@@ -1,0 +1,1 @@
+"""Groups 1 and up: objects, blocks, uploads of one range of (bucket, key)."""

@@ -1,0 +1,1 @@
+"""Proposals and queries between nodes, over one stream a peer."""

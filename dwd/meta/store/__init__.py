@@ -1,0 +1,1 @@
+"""Databases on disk: generations, the writer that applies, the readers that answer."""
