@@ -1,0 +1,115 @@
+"""One group's state machine and the only thread that touches it.
+
+Entries are applied in batches: what is committed while a batch runs joins the next. Longer work on the machine
+(checkpoint, copy, install) takes its turn on the same thread, so the machine never sees two calls at once.
+Invariant: entries are applied in order, each once; results are reported in that order on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from dwd.base.clock import Clock
+from dwd.base.errors import InvariantViolation
+from dwd.base.ids import GroupId, LogIndex
+from dwd.raft.core.types import Entry
+from dwd.raft.ports import StateMachine
+from dwd.raft.telemetry import APPLY_BATCH, APPLY_SECONDS, COMMITS
+
+T = TypeVar("T")
+
+
+class Applier:
+    """`on_applied(entries, results)` and `on_failed(error)` run on the event loop."""
+
+    def __init__(
+        self,
+        group: GroupId,
+        machine: StateMachine,
+        executor: ThreadPoolExecutor,
+        *,
+        applied: LogIndex,
+        entries_max: int,
+        bytes_max: int,
+        clock: Clock,
+        on_applied: Callable[[Sequence[Entry], Sequence[object]], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self.machine = machine
+        self.applied = applied
+        self._group = group
+        self._executor = executor
+        self._entries_max = entries_max
+        self._bytes_max = bytes_max
+        self._clock = clock
+        self._on_applied = on_applied
+        self._on_failed = on_failed
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Entry] = deque()
+        self._running = False
+        self._closed = False
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Apply `entries` after all added before."""
+        self._queue.extend(entries)
+        self._launch()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` on the machine's thread, after the batch that is being applied."""
+        return await self._loop.run_in_executor(self._executor, work)
+
+    def skip_to(self, index: LogIndex) -> None:
+        """An installed snapshot holds everything up to `index`."""
+        while self._queue and self._queue[0].index <= index:
+            self._queue.popleft()
+        self.applied = max(self.applied, index)
+
+    def close(self) -> None:
+        """Apply nothing more and close the machine once its thread is free; does not wait."""
+        if not self._closed:
+            self._closed = True
+            self._queue.clear()
+            self._executor.submit(self.machine.close)
+            self._executor.shutdown(wait=False)
+
+    def _launch(self) -> None:
+        if self._running or self._closed or not self._queue:
+            return
+        batch = self._take()
+        self._running = True
+        future = self._executor.submit(self._apply, batch)
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._ended, batch, done))
+
+    def _take(self) -> list[Entry]:
+        queue, batch, size = self._queue, list[Entry](), 0
+        while queue and len(batch) < self._entries_max and size < self._bytes_max:
+            entry = queue.popleft()
+            size += len(entry.payload)
+            batch.append(entry)
+        return batch
+
+    def _apply(self, batch: list[Entry]) -> Sequence[object]:
+        began = self._clock.monotonic()
+        results = self.machine.apply(batch)
+        APPLY_SECONDS.record(self._clock.monotonic() - began, group=self._group)
+        if len(results) != len(batch):
+            raise InvariantViolation("the machine owes one result an entry", group=self._group)
+        return results
+
+    def _ended(self, batch: list[Entry], done: Future[Sequence[object]]) -> None:
+        self._running = False
+        if self._closed:
+            return
+        error = done.exception()
+        if error is not None:
+            self._on_failed(error)
+            return
+        APPLY_BATCH.record(len(batch), group=self._group)
+        COMMITS.add(len(batch), group=self._group)
+        self.applied = max(self.applied, batch[-1].index)
+        self._on_applied(batch, done.result())
+        self._launch()

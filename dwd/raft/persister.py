@@ -1,0 +1,70 @@
+"""From many groups' effects to few writes of the node's log.
+
+What is queued while `in_flight_max` writes are out joins the next one, so load makes writes larger, not more.
+Invariant: `done` callbacks run in the order of queueing, each after everything queued before it is durable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from dwd.base.clock import Clock
+from dwd.raft.ports import LogStore, LogWrite
+from dwd.raft.telemetry import PERSIST_SECONDS
+from dwd.runtime.tasks import Tasks
+
+
+class _Batch:
+    __slots__ = ("callbacks", "durable", "writes")
+
+    def __init__(self) -> None:
+        self.writes: list[LogWrite] = []
+        self.callbacks: list[Callable[[], None]] = []
+        self.durable = False
+
+
+class Persister:
+    """One a host. A failed write ends the task that made it: its owner learns of it through `tasks`."""
+
+    def __init__(self, log: LogStore, clock: Clock, tasks: Tasks, *, in_flight_max: int) -> None:
+        self._log = log
+        self._clock = clock
+        self._tasks = tasks
+        self._in_flight_max = in_flight_max
+        self._pending = _Batch()
+        self._in_flight: deque[_Batch] = deque()
+
+    def queue(self, write: LogWrite | None, done: Callable[[], None]) -> None:
+        """`done` is called once `write`, and all queued before, is durable; not at all if that fails."""
+        if write is not None:
+            self._pending.writes.append(write)
+        self._pending.callbacks.append(done)
+
+    def saturated(self) -> bool:
+        return len(self._in_flight) >= self._in_flight_max
+
+    def flush(self) -> None:
+        """Hand what is pending to the store, if it may take another write."""
+        batch = self._pending
+        if not batch.callbacks or self.saturated():
+            return
+        self._pending = _Batch()
+        self._in_flight.append(batch)
+        if batch.writes:
+            self._tasks.spawn(self._write(batch), name="persist")
+        else:
+            self._finish(batch)
+
+    async def _write(self, batch: _Batch) -> None:
+        began = self._clock.monotonic()
+        await self._log.write(batch.writes)
+        PERSIST_SECONDS.record(self._clock.monotonic() - began)
+        self._finish(batch)
+
+    def _finish(self, batch: _Batch) -> None:
+        batch.durable = True
+        while self._in_flight and self._in_flight[0].durable:
+            for done in self._in_flight.popleft().callbacks:
+                done()
+        self.flush()

@@ -1,0 +1,15 @@
+"""Metrics of the host."""
+
+from __future__ import annotations
+
+from dwd.observability.metrics import counter, histogram
+
+PROPOSALS = counter("dwd.raft.proposals", "Commands handed to the core by this node", "{proposal}")
+COMMITS = counter("dwd.raft.commits", "Entries applied", "{entry}")
+APPLY_BATCH = histogram("dwd.raft.apply_batch", "Entries applied in one transaction", "{entry}")
+APPLY_SECONDS = histogram("dwd.raft.apply_seconds", "One batch applied", "s")
+PERSIST_SECONDS = histogram("dwd.raft.persist_seconds", "One write of the log until it is durable, all groups", "s")
+LEADER_CHANGES = counter("dwd.raft.leader_changes", "Changes of a group's leader seen here", "{change}")
+LOOP_LAG_SECONDS = histogram("dwd.raft.loop_lag_seconds", "How late a tick of the loop came", "s")
+SNAPSHOT_BYTES = counter("dwd.raft.snapshot_bytes", "Bytes of snapshots moved", "By")
+DROPPED = counter("dwd.raft.dropped", "Raft messages dropped at a full queue", "{message}")
