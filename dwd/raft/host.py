@@ -30,14 +30,16 @@ class Host:
         log: LogStore,
         transport: Transport,
         machines: Callable[[GroupId], StateMachine],
+        discard_machine: Callable[[GroupId], None],
         snapshots: Path,
         clock: Clock,
         rng: Rng,
         options: HostOptions,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
-        """`machines` opens or creates a group's machine (called on a worker thread); `snapshots` is a directory for
-        copies in transit, emptied at start; `on_fatal` is called once when the node must stop (StorageFailed).
+        """`machines` opens or creates a group's machine, `discard_machine` removes all that is stored of it (it is
+        closed, or could not be opened; a missing one is no error): both are called on a worker thread. `snapshots` is
+        a directory for copies in transit, emptied at start; `on_fatal` is called once when the node must stop.
         """
         raise NotImplementedError
 

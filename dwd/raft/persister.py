@@ -52,7 +52,7 @@ class Persister:
         self._pending = _Batch()
         self._in_flight.append(batch)
         if batch.writes:
-            self._tasks.spawn(self._write(batch), name="persist")
+            _ = self._tasks.spawn(self._write(batch), name="persist")
         else:
             self._finish(batch)
 

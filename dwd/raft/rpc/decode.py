@@ -86,6 +86,8 @@ def snapshot_item(item: pb.SnapshotItem) -> SnapshotItem:
 
 def _parcel(parcel: pb.Parcel) -> Parcel:
     body = parcel.WhichOneof("body")
+    if body is None:
+        raise Corrupt("raft.frame_malformed", "a parcel without a message")
     return _READ[body](ReplicaId(parcel.source), ReplicaId(parcel.target), Term(parcel.term), getattr(parcel, body))
 
 
@@ -147,11 +149,13 @@ def _vote_request(source: ReplicaId, target: ReplicaId, term: Term, body: pb.Vot
 
 
 def _vote_reply(source: ReplicaId, target: ReplicaId, term: Term, body: pb.VoteReply) -> m.VoteReply:
-    return m.VoteReply(source=source, target=target, term=term, pre=body.pre, granted=body.granted)
+    return m.VoteReply(
+        source=source, target=target, term=term, pre=body.pre, granted=body.granted, doubtful=body.doubtful
+    )
 
 
 def _read_request(source: ReplicaId, target: ReplicaId, term: Term, body: pb.ReadRequest) -> m.ReadRequest:
-    return m.ReadRequest(source=source, target=target, term=term, read=ReadId(body.read))
+    return m.ReadRequest(source=source, target=target, term=term, read=ReadId(body.read), doubtful=body.doubtful)
 
 
 def _read_reply(source: ReplicaId, target: ReplicaId, term: Term, body: pb.ReadReply) -> m.ReadReply:
@@ -173,7 +177,7 @@ def _absent(source: ReplicaId, target: ReplicaId, _: Term, body: pb.Absent) -> A
     return Absent(source=source, target=target, reason=Absence(body.reason))
 
 
-_READ: dict[str | None, Callable[[ReplicaId, ReplicaId, Term, Any], Parcel]] = {
+_READ: dict[str, Callable[[ReplicaId, ReplicaId, Term, Any], Parcel]] = {
     "append": _append,
     "append_reply": _append_reply,
     "heartbeat": _heartbeat,

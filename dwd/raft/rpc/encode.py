@@ -118,6 +118,7 @@ def _vote_reply(out: pb.Parcel, message: m.VoteReply) -> None:
     body.SetInParent()
     body.pre = message.pre
     body.granted = message.granted
+    body.doubtful = message.doubtful
 
 
 def _append_reply(out: pb.Parcel, message: m.AppendReply) -> None:
@@ -144,6 +145,7 @@ def _heartbeat_reply(out: pb.Parcel, message: m.HeartbeatReply) -> None:
 def _read_request(out: pb.Parcel, message: m.ReadRequest) -> None:
     out.read_request.SetInParent()
     out.read_request.read = message.read
+    out.read_request.doubtful = message.doubtful
 
 
 def _read_reply(out: pb.Parcel, message: m.ReadReply) -> None:

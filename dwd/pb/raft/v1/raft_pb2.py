@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64wd/raft/v1/raft.proto\x12\x0b\x64wd.raft.v1\"W\n\x05\x46rame\x12\x13\n\x0bsource_node\x18\x01 \x01(\x04\x12\x13\n\x0btarget_node\x18\x02 \x01(\x04\x12$\n\x07parcels\x18\x03 \x03(\x0b\x32\x13.dwd.raft.v1.Parcel\"\x0e\n\x0c\x44\x65liverReply\"\xa8\x04\n\x06Parcel\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0e\n\x06source\x18\x02 \x01(\x04\x12\x0e\n\x06target\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x30\n\x0cvote_request\x18\x05 \x01(\x0b\x32\x18.dwd.raft.v1.VoteRequestH\x00\x12,\n\nvote_reply\x18\x06 \x01(\x0b\x32\x16.dwd.raft.v1.VoteReplyH\x00\x12%\n\x06\x61ppend\x18\x07 \x01(\x0b\x32\x13.dwd.raft.v1.AppendH\x00\x12\x30\n\x0c\x61ppend_reply\x18\x08 \x01(\x0b\x32\x18.dwd.raft.v1.AppendReplyH\x00\x12+\n\theartbeat\x18\t \x01(\x0b\x32\x16.dwd.raft.v1.HeartbeatH\x00\x12\x36\n\x0fheartbeat_reply\x18\n \x01(\x0b\x32\x1b.dwd.raft.v1.HeartbeatReplyH\x00\x12\x30\n\x0cread_request\x18\x0b \x01(\x0b\x32\x18.dwd.raft.v1.ReadRequestH\x00\x12,\n\nread_reply\x18\x0c \x01(\x0b\x32\x16.dwd.raft.v1.ReadReplyH\x00\x12\x34\n\x0esnapshot_offer\x18\r \x01(\x0b\x32\x1a.dwd.raft.v1.SnapshotOfferH\x00\x12%\n\x06\x61\x62sent\x18\x0e \x01(\x0b\x32\x13.dwd.raft.v1.AbsentH\x00\x42\x06\n\x04\x62ody\"A\n\x0bVoteRequest\x12\x0b\n\x03pre\x18\x01 \x01(\x08\x12\x12\n\nlast_index\x18\x02 \x01(\x04\x12\x11\n\tlast_term\x18\x03 \x01(\x04\")\n\tVoteReply\x12\x0b\n\x03pre\x18\x01 \x01(\x08\x12\x0f\n\x07granted\x18\x02 \x01(\x08\"X\n\x06\x41ppend\x12\x16\n\x0eprevious_index\x18\x01 \x01(\x04\x12\x15\n\rprevious_term\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x04 \x01(\x0c\".\n\x07\x45ntries\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.dwd.raft.v1.Entry\"C\n\x05\x45ntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\r\n\x05stamp\x18\x03 \x01(\x04\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"U\n\x0b\x41ppendReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\r\n\x05match\x18\x02 \x01(\x04\x12\x12\n\nhint_index\x18\x03 \x01(\x04\x12\x11\n\thint_term\x18\x04 \x01(\x04\"*\n\tHeartbeat\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\x04\x12\r\n\x05round\x18\x02 \x01(\x04\"\x1f\n\x0eHeartbeatReply\x12\r\n\x05round\x18\x01 \x01(\x04\"\x1b\n\x0bReadRequest\x12\x0c\n\x04read\x18\x01 \x01(\x04\"9\n\tReadReply\x12\x0c\n\x04read\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\"<\n\rSnapshotOffer\x12+\n\x08snapshot\x18\x01 \x01(\x0b\x32\x19.dwd.raft.v1.SnapshotMeta\"\x18\n\x06\x41\x62sent\x12\x0e\n\x06reason\x18\x01 \x01(\r\"`\n\x0cSnapshotMeta\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\r\n\x05stamp\x18\x03 \x01(\x04\x12$\n\x07members\x18\x04 \x03(\x0b\x32\x13.dwd.raft.v1.Member\"G\n\x06Member\x12\x0c\n\x04node\x18\x01 \x01(\x04\x12\x0f\n\x07replica\x18\x02 \x01(\x04\x12\x0c\n\x04role\x18\x03 \x01(\r\x12\x10\n\x08priority\x18\x04 \x01(\r\"r\n\x0fSnapshotRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0e\n\x06source\x18\x02 \x01(\x04\x12\x0e\n\x06target\x18\x03 \x01(\x04\x12\x11\n\tindex_min\x18\x04 \x01(\x04\x12\r\n\x05token\x18\x05 \x01(\x04\x12\x0e\n\x06offset\x18\x06 \x01(\x04\"r\n\x0cSnapshotItem\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.dwd.raft.v1.SnapshotHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.dwd.raft.v1.SnapshotChunkH\x00\x42\x06\n\x04item\"]\n\x0eSnapshotHeader\x12\r\n\x05token\x18\x01 \x01(\x04\x12\'\n\x04meta\x18\x02 \x01(\x0b\x32\x19.dwd.raft.v1.SnapshotMeta\x12\x13\n\x0b\x62ytes_total\x18\x03 \x01(\x04\"=\n\rSnapshotChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\"6\n\x14\x43reateReplicaRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0f\n\x07replica\x18\x02 \x01(\x04\"\x14\n\x12\x43reateReplicaReply2\x8e\x01\n\x04Raft\x12:\n\x07\x44\x65liver\x12\x12.dwd.raft.v1.Frame\x1a\x19.dwd.raft.v1.DeliverReply(\x01\x12J\n\rFetchSnapshot\x12\x1c.dwd.raft.v1.SnapshotRequest\x1a\x19.dwd.raft.v1.SnapshotItem0\x01\x32`\n\tRaftAdmin\x12S\n\rCreateReplica\x12!.dwd.raft.v1.CreateReplicaRequest\x1a\x1f.dwd.raft.v1.CreateReplicaReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64wd/raft/v1/raft.proto\x12\x0b\x64wd.raft.v1\"W\n\x05\x46rame\x12\x13\n\x0bsource_node\x18\x01 \x01(\x04\x12\x13\n\x0btarget_node\x18\x02 \x01(\x04\x12$\n\x07parcels\x18\x03 \x03(\x0b\x32\x13.dwd.raft.v1.Parcel\"\x0e\n\x0c\x44\x65liverReply\"\xa8\x04\n\x06Parcel\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0e\n\x06source\x18\x02 \x01(\x04\x12\x0e\n\x06target\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x30\n\x0cvote_request\x18\x05 \x01(\x0b\x32\x18.dwd.raft.v1.VoteRequestH\x00\x12,\n\nvote_reply\x18\x06 \x01(\x0b\x32\x16.dwd.raft.v1.VoteReplyH\x00\x12%\n\x06\x61ppend\x18\x07 \x01(\x0b\x32\x13.dwd.raft.v1.AppendH\x00\x12\x30\n\x0c\x61ppend_reply\x18\x08 \x01(\x0b\x32\x18.dwd.raft.v1.AppendReplyH\x00\x12+\n\theartbeat\x18\t \x01(\x0b\x32\x16.dwd.raft.v1.HeartbeatH\x00\x12\x36\n\x0fheartbeat_reply\x18\n \x01(\x0b\x32\x1b.dwd.raft.v1.HeartbeatReplyH\x00\x12\x30\n\x0cread_request\x18\x0b \x01(\x0b\x32\x18.dwd.raft.v1.ReadRequestH\x00\x12,\n\nread_reply\x18\x0c \x01(\x0b\x32\x16.dwd.raft.v1.ReadReplyH\x00\x12\x34\n\x0esnapshot_offer\x18\r \x01(\x0b\x32\x1a.dwd.raft.v1.SnapshotOfferH\x00\x12%\n\x06\x61\x62sent\x18\x0e \x01(\x0b\x32\x13.dwd.raft.v1.AbsentH\x00\x42\x06\n\x04\x62ody\"A\n\x0bVoteRequest\x12\x0b\n\x03pre\x18\x01 \x01(\x08\x12\x12\n\nlast_index\x18\x02 \x01(\x04\x12\x11\n\tlast_term\x18\x03 \x01(\x04\";\n\tVoteReply\x12\x0b\n\x03pre\x18\x01 \x01(\x08\x12\x0f\n\x07granted\x18\x02 \x01(\x08\x12\x10\n\x08\x64oubtful\x18\x03 \x01(\x08\"X\n\x06\x41ppend\x12\x16\n\x0eprevious_index\x18\x01 \x01(\x04\x12\x15\n\rprevious_term\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x04 \x01(\x0c\".\n\x07\x45ntries\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.dwd.raft.v1.Entry\"C\n\x05\x45ntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\r\n\x05stamp\x18\x03 \x01(\x04\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"U\n\x0b\x41ppendReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\r\n\x05match\x18\x02 \x01(\x04\x12\x12\n\nhint_index\x18\x03 \x01(\x04\x12\x11\n\thint_term\x18\x04 \x01(\x04\"*\n\tHeartbeat\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\x04\x12\r\n\x05round\x18\x02 \x01(\x04\"\x1f\n\x0eHeartbeatReply\x12\r\n\x05round\x18\x01 \x01(\x04\"-\n\x0bReadRequest\x12\x0c\n\x04read\x18\x01 \x01(\x04\x12\x10\n\x08\x64oubtful\x18\x02 \x01(\x08\"9\n\tReadReply\x12\x0c\n\x04read\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\"<\n\rSnapshotOffer\x12+\n\x08snapshot\x18\x01 \x01(\x0b\x32\x19.dwd.raft.v1.SnapshotMeta\"\x18\n\x06\x41\x62sent\x12\x0e\n\x06reason\x18\x01 \x01(\r\"`\n\x0cSnapshotMeta\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\r\n\x05stamp\x18\x03 \x01(\x04\x12$\n\x07members\x18\x04 \x03(\x0b\x32\x13.dwd.raft.v1.Member\"G\n\x06Member\x12\x0c\n\x04node\x18\x01 \x01(\x04\x12\x0f\n\x07replica\x18\x02 \x01(\x04\x12\x0c\n\x04role\x18\x03 \x01(\r\x12\x10\n\x08priority\x18\x04 \x01(\r\"r\n\x0fSnapshotRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0e\n\x06source\x18\x02 \x01(\x04\x12\x0e\n\x06target\x18\x03 \x01(\x04\x12\x11\n\tindex_min\x18\x04 \x01(\x04\x12\r\n\x05token\x18\x05 \x01(\x04\x12\x0e\n\x06offset\x18\x06 \x01(\x04\"r\n\x0cSnapshotItem\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.dwd.raft.v1.SnapshotHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.dwd.raft.v1.SnapshotChunkH\x00\x42\x06\n\x04item\"]\n\x0eSnapshotHeader\x12\r\n\x05token\x18\x01 \x01(\x04\x12\'\n\x04meta\x18\x02 \x01(\x0b\x32\x19.dwd.raft.v1.SnapshotMeta\x12\x13\n\x0b\x62ytes_total\x18\x03 \x01(\x04\"=\n\rSnapshotChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\"6\n\x14\x43reateReplicaRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0f\n\x07replica\x18\x02 \x01(\x04\"\x14\n\x12\x43reateReplicaReply2\x8e\x01\n\x04Raft\x12:\n\x07\x44\x65liver\x12\x12.dwd.raft.v1.Frame\x1a\x19.dwd.raft.v1.DeliverReply(\x01\x12J\n\rFetchSnapshot\x12\x1c.dwd.raft.v1.SnapshotRequest\x1a\x19.dwd.raft.v1.SnapshotItem0\x01\x32`\n\tRaftAdmin\x12S\n\rCreateReplica\x12!.dwd.raft.v1.CreateReplicaRequest\x1a\x1f.dwd.raft.v1.CreateReplicaReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,45 +40,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOTEREQUEST']._serialized_start=699
   _globals['_VOTEREQUEST']._serialized_end=764
   _globals['_VOTEREPLY']._serialized_start=766
-  _globals['_VOTEREPLY']._serialized_end=807
-  _globals['_APPEND']._serialized_start=809
-  _globals['_APPEND']._serialized_end=897
-  _globals['_ENTRIES']._serialized_start=899
-  _globals['_ENTRIES']._serialized_end=945
-  _globals['_ENTRY']._serialized_start=947
-  _globals['_ENTRY']._serialized_end=1014
-  _globals['_APPENDREPLY']._serialized_start=1016
-  _globals['_APPENDREPLY']._serialized_end=1101
-  _globals['_HEARTBEAT']._serialized_start=1103
-  _globals['_HEARTBEAT']._serialized_end=1145
-  _globals['_HEARTBEATREPLY']._serialized_start=1147
-  _globals['_HEARTBEATREPLY']._serialized_end=1178
-  _globals['_READREQUEST']._serialized_start=1180
-  _globals['_READREQUEST']._serialized_end=1207
-  _globals['_READREPLY']._serialized_start=1209
-  _globals['_READREPLY']._serialized_end=1266
-  _globals['_SNAPSHOTOFFER']._serialized_start=1268
-  _globals['_SNAPSHOTOFFER']._serialized_end=1328
-  _globals['_ABSENT']._serialized_start=1330
-  _globals['_ABSENT']._serialized_end=1354
-  _globals['_SNAPSHOTMETA']._serialized_start=1356
-  _globals['_SNAPSHOTMETA']._serialized_end=1452
-  _globals['_MEMBER']._serialized_start=1454
-  _globals['_MEMBER']._serialized_end=1525
-  _globals['_SNAPSHOTREQUEST']._serialized_start=1527
-  _globals['_SNAPSHOTREQUEST']._serialized_end=1641
-  _globals['_SNAPSHOTITEM']._serialized_start=1643
-  _globals['_SNAPSHOTITEM']._serialized_end=1757
-  _globals['_SNAPSHOTHEADER']._serialized_start=1759
-  _globals['_SNAPSHOTHEADER']._serialized_end=1852
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1854
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1915
-  _globals['_CREATEREPLICAREQUEST']._serialized_start=1917
-  _globals['_CREATEREPLICAREQUEST']._serialized_end=1971
-  _globals['_CREATEREPLICAREPLY']._serialized_start=1973
-  _globals['_CREATEREPLICAREPLY']._serialized_end=1993
-  _globals['_RAFT']._serialized_start=1996
-  _globals['_RAFT']._serialized_end=2138
-  _globals['_RAFTADMIN']._serialized_start=2140
-  _globals['_RAFTADMIN']._serialized_end=2236
+  _globals['_VOTEREPLY']._serialized_end=825
+  _globals['_APPEND']._serialized_start=827
+  _globals['_APPEND']._serialized_end=915
+  _globals['_ENTRIES']._serialized_start=917
+  _globals['_ENTRIES']._serialized_end=963
+  _globals['_ENTRY']._serialized_start=965
+  _globals['_ENTRY']._serialized_end=1032
+  _globals['_APPENDREPLY']._serialized_start=1034
+  _globals['_APPENDREPLY']._serialized_end=1119
+  _globals['_HEARTBEAT']._serialized_start=1121
+  _globals['_HEARTBEAT']._serialized_end=1163
+  _globals['_HEARTBEATREPLY']._serialized_start=1165
+  _globals['_HEARTBEATREPLY']._serialized_end=1196
+  _globals['_READREQUEST']._serialized_start=1198
+  _globals['_READREQUEST']._serialized_end=1243
+  _globals['_READREPLY']._serialized_start=1245
+  _globals['_READREPLY']._serialized_end=1302
+  _globals['_SNAPSHOTOFFER']._serialized_start=1304
+  _globals['_SNAPSHOTOFFER']._serialized_end=1364
+  _globals['_ABSENT']._serialized_start=1366
+  _globals['_ABSENT']._serialized_end=1390
+  _globals['_SNAPSHOTMETA']._serialized_start=1392
+  _globals['_SNAPSHOTMETA']._serialized_end=1488
+  _globals['_MEMBER']._serialized_start=1490
+  _globals['_MEMBER']._serialized_end=1561
+  _globals['_SNAPSHOTREQUEST']._serialized_start=1563
+  _globals['_SNAPSHOTREQUEST']._serialized_end=1677
+  _globals['_SNAPSHOTITEM']._serialized_start=1679
+  _globals['_SNAPSHOTITEM']._serialized_end=1793
+  _globals['_SNAPSHOTHEADER']._serialized_start=1795
+  _globals['_SNAPSHOTHEADER']._serialized_end=1888
+  _globals['_SNAPSHOTCHUNK']._serialized_start=1890
+  _globals['_SNAPSHOTCHUNK']._serialized_end=1951
+  _globals['_CREATEREPLICAREQUEST']._serialized_start=1953
+  _globals['_CREATEREPLICAREQUEST']._serialized_end=2007
+  _globals['_CREATEREPLICAREPLY']._serialized_start=2009
+  _globals['_CREATEREPLICAREPLY']._serialized_end=2029
+  _globals['_RAFT']._serialized_start=2032
+  _globals['_RAFT']._serialized_end=2174
+  _globals['_RAFTADMIN']._serialized_start=2176
+  _globals['_RAFTADMIN']._serialized_end=2272
 # @@protoc_insertion_point(module_scope)
