@@ -53,7 +53,7 @@ class StateMachine(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogWrite:
     """One group's part of a durable write. `reset` empties the log to a snapshot's position first. `tail_confirmed`
-    ends Doubt.TAIL, which the store keeps across restarts until then (a reset, being a whole new log, ends it too).
+    ends Doubt.TAIL, which the store keeps across restarts until then, a reset notwithstanding.
     """
 
     group: GroupId
