@@ -44,7 +44,7 @@ class Appender:
         self._sequence = tail.sequence
         self._seed = segment_seed(journal, tail.segment)
         self._allocated = 0
-        self._opening_due = False
+        self._opening_due = tail.offset == HEADER_BYTES
         self._file: File | None = None
         if tail.offset:
             self._file = files.open(policy.path(tail.segment))
