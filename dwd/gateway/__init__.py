@@ -1,0 +1,1 @@
+"""The doors for applications: S3 over HTTP. A sans-IO core, one handler per resource and verb, one server."""

@@ -1,0 +1,1 @@
+"""S3 without I/O: requests to typed values, signatures, checksums, preconditions, documents."""
