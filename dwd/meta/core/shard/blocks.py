@@ -1,0 +1,183 @@
+"""Block rows: taken in with the object that names them, shared by copies, handed to the collector with the last name.
+
+Invariants:
+* a block id is in `blocks` or in `gc` or in neither, never in both, and never comes back;
+* a block older than half the orphan grace cannot be named for the first time: the orphan collector may already
+  have taken its fragments (blocks.md). Blocks leased by a list are rows already.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+
+from dwd.base.blocks import Handoff, StoredBlock, placement_of
+from dwd.base.errors import Conflict, Corrupt, InvalidArgument, InvariantViolation, NotFound
+from dwd.base.ids import BLOCK_ID_BYTES, BlockId, DeviceId, LayoutEpoch, Stamp, stamp_ms
+from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.shard.commands import AckGc, UpdateBlock
+from dwd.meta.core.shard.state import Shard, require_one
+from dwd.meta.core.tx import At, Reader, Row
+
+ORPHAN_GRACE_MS = 24 * 3600 * 1000
+FIRST_NAMED_MS_MAX = ORPHAN_GRACE_MS // 2
+PROFILE_CHARACTERS_MAX = 32
+FRAGMENTS_MAX = 256
+
+COLUMNS = "block, profile, length, crc32c, layout_epoch, handoffs, missing"
+_HANDOFF = struct.Struct(">HQ")
+_STAMP = struct.Struct(">Q")
+
+
+def stored_block(row: Row) -> StoredBlock:
+    """From COLUMNS."""
+    block, profile, length, crc32c, epoch, handoffs, missing = row[:7]
+    return StoredBlock(
+        block=BlockId(block),
+        profile=profile,
+        length=length,
+        crc32c=crc32c,
+        layout_epoch=LayoutEpoch(epoch),
+        handoffs=() if handoffs is None else decode_handoffs(handoffs),
+        missing=() if missing is None else tuple(missing),
+    )
+
+
+def encode_handoffs(handoffs: Sequence[Handoff]) -> bytes | None:
+    return b"".join(_HANDOFF.pack(h.index, h.device) for h in handoffs) or None
+
+
+def decode_handoffs(encoded: bytes) -> tuple[Handoff, ...]:
+    return tuple(Handoff(index=index, device=DeviceId(device)) for index, device in _HANDOFF.iter_unpack(encoded))
+
+
+def split_ids(encoded: bytes) -> Iterator[BlockId]:
+    """Ids stored one after another. Raises Corrupt."""
+    if len(encoded) % BLOCK_ID_BYTES:
+        raise Corrupt("meta.block_ids_malformed", "a list of block ids is cut short")
+    for at in range(0, len(encoded), BLOCK_ID_BYTES):
+        yield BlockId(encoded[at : at + BLOCK_ID_BYTES])
+
+
+def join_ids(blocks: Iterable[StoredBlock]) -> bytes:
+    return b"".join(b.block for b in blocks)
+
+
+def find_block(reader: Reader, block: BlockId) -> Row | None:
+    """COLUMNS, then refs, bucket, key."""
+    return reader.row(
+        f"SELECT {COLUMNS}, refs, bucket, key FROM blocks WHERE place = ? AND block = ?",  # noqa: S608 - constant
+        (placement_of(block), block),
+    )
+
+
+def check_new(shard: Shard, blocks: Sequence[StoredBlock], at: At) -> None:
+    """May these blocks be named for the first time? Raises InvalidArgument, Conflict."""
+    if len(blocks) > 1 and len({b.block for b in blocks}) != len(blocks):
+        raise InvalidArgument("meta.block_twice", "a block is named twice")
+    oldest = stamp_ms(at.stamp) - FIRST_NAMED_MS_MAX
+    for stored in blocks:
+        check_shape(stored)
+        (stamp,) = _STAMP.unpack_from(stored.block)
+        if stamp_ms(Stamp(stamp)) < oldest:
+            raise Conflict("meta.block_too_old", "a block waited too long for its object; store it anew")
+        if (
+            find_block(shard.tx, stored.block) is not None
+            or shard.tx.row("SELECT 1 FROM gc WHERE block = ?", (stored.block,)) is not None
+        ):
+            raise Conflict("meta.block_exists", f"block {stored.block.hex()} is already known")
+
+
+def check_shape(stored: StoredBlock) -> None:
+    if len(stored.block) != BLOCK_ID_BYTES or not 0 < len(stored.profile) <= PROFILE_CHARACTERS_MAX:
+        raise InvalidArgument("meta.block_malformed", "a block needs an id of 16 bytes and a profile")
+    if stored.length <= 0 or not 0 <= stored.crc32c < 1 << 32 or stored.layout_epoch < 0:
+        raise InvalidArgument("meta.block_malformed", "a block's length, checksum or layout is out of bounds")
+    indexes = [h.index for h in stored.handoffs] + list(stored.missing)
+    if any(not 0 <= i < FRAGMENTS_MAX for i in indexes) or len(set(stored.missing)) != len(stored.missing):
+        raise InvalidArgument("meta.block_malformed", "a block's fragments are out of bounds")
+
+
+def add(shard: Shard, blocks: Sequence[StoredBlock], bucket: str, key: bytes) -> None:
+    """Write rows with one reference. They passed `check_new`."""
+    shard.tx.run_many(
+        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
+        [
+            (
+                placement_of(b.block),
+                b.block,
+                b.profile,
+                b.length,
+                b.crc32c,
+                b.layout_epoch,
+                encode_handoffs(b.handoffs) if b.handoffs else None,
+                bytes(b.missing) if b.missing else None,
+                bucket,
+                key,
+            )
+            for b in blocks
+        ],
+    )
+    for b in blocks:
+        shard.use_layout(b.layout_epoch, 1)
+        if b.needs_repair:
+            shard.count("degraded", 1)
+
+
+def share(shard: Shard, block: BlockId) -> None:
+    shard.tx.run("UPDATE blocks SET refs = refs + 1 WHERE place = ? AND block = ?", (placement_of(block), block))
+    require_one(shard.tx.changed(), "sharing a block")
+
+
+def release(shard: Shard, block: BlockId, at: At) -> None:
+    """Drop one reference; the last one sends the block to the collector."""
+    row = find_block(shard.tx, block)
+    if row is None:
+        raise InvariantViolation("an object names a block that is not there", block=block.hex())
+    if row[7] > 1:
+        shard.tx.run("UPDATE blocks SET refs = refs - 1 WHERE place = ? AND block = ?", (placement_of(block), block))
+        return
+    shard.tx.run("DELETE FROM blocks WHERE place = ? AND block = ?", (placement_of(block), block))
+    shard.tx.run("INSERT INTO gc VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row[0], at.stamp, *row[1:7]))
+    shard.use_layout(LayoutEpoch(row[4]), -1)
+    shard.count("gc", 1)
+    if row[5] is not None or row[6] is not None:
+        shard.count("degraded", -1)
+
+
+def update_block(shard: Shard, command: UpdateBlock, at: At) -> Receipt:
+    old, new = command.old, command.new
+    check_shape(new)
+    if (old.block, old.length, old.crc32c) != (new.block, new.length, new.crc32c):
+        raise InvalidArgument("meta.block_identity", "repair changes where a block is, never what it is")
+    row = find_block(shard.tx, old.block)
+    if row is None:
+        raise NotFound("meta.no_such_block", f"block {old.block.hex()} is not there any more")
+    present = stored_block(row)
+    if present != new:
+        if present != old:
+            raise Conflict("meta.block_changed", f"block {old.block.hex()} changed meanwhile")
+        shard.tx.run(
+            "UPDATE blocks SET profile = ?, layout_epoch = ?, handoffs = ?, missing = ? WHERE place = ? AND block = ?",
+            (
+                new.profile,
+                new.layout_epoch,
+                encode_handoffs(new.handoffs),
+                bytes(new.missing) or None,
+                placement_of(new.block),
+                new.block,
+            ),
+        )
+        shard.use_layout(old.layout_epoch, -1)
+        shard.use_layout(new.layout_epoch, 1)
+        shard.count("degraded", int(new.needs_repair) - int(old.needs_repair))
+    return Receipt(index=at.index, stamp=at.stamp)
+
+
+def ack_gc(shard: Shard, command: AckGc, at: At) -> Receipt:
+    removed = 0
+    for block in command.blocks:
+        shard.tx.run("DELETE FROM gc WHERE block = ?", (block,))
+        removed += shard.tx.changed()
+    shard.count("gc", -removed)
+    return Receipt(index=at.index, stamp=at.stamp, count=removed)

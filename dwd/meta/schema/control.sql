@@ -1,0 +1,80 @@
+-- Group 0: what every node knows of the cluster. Stamps are hybrid clocks of 48 bits ms, 16 bits counter.
+
+CREATE TABLE cluster (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    cluster TEXT NOT NULL,
+    name TEXT NOT NULL,
+    authority_certificate BLOB NOT NULL,
+    sealed_authority_key BLOB NOT NULL,
+    keyring_version INTEGER NOT NULL,
+    created INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE nodes (
+    node INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    grpc TEXT NOT NULL,
+    s3 TEXT NOT NULL,
+    admin TEXT NOT NULL,
+    region TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    rack TEXT NOT NULL,
+    sealing_key BLOB NOT NULL,
+    sealed_keyring BLOB NOT NULL,
+    liveness INTEGER NOT NULL,
+    liveness_since INTEGER NOT NULL,
+    joined INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE devices (
+    device INTEGER PRIMARY KEY,
+    node INTEGER NOT NULL,
+    weight INTEGER NOT NULL,
+    capacity_bytes INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    state_since INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    rack TEXT NOT NULL
+) STRICT;
+CREATE INDEX devices_node ON devices (node);
+
+-- Every layout that some shard's block row may still name.
+CREATE TABLE layouts (epoch INTEGER PRIMARY KEY, layout BLOB NOT NULL, applied INTEGER NOT NULL) STRICT;
+
+CREATE TABLE buckets (
+    name TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX buckets_owner ON buckets (owner, name);
+
+CREATE TABLE users (
+    name TEXT PRIMARY KEY,
+    admin INTEGER NOT NULL,
+    standing INTEGER NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE access_keys (
+    access_key TEXT PRIMARY KEY,
+    user TEXT NOT NULL,
+    sealed_secret BLOB NOT NULL,
+    standing INTEGER NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX access_keys_user ON access_keys (user, created);
+
+CREATE TABLE join_tokens (
+    token TEXT PRIMARY KEY,
+    digest BLOB NOT NULL,
+    expires_unix_ms INTEGER NOT NULL,
+    used_by INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE shard_map (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL) STRICT;
+CREATE TABLE shard_ranges (start BLOB PRIMARY KEY, group_id INTEGER NOT NULL) STRICT, WITHOUT ROWID;
