@@ -80,7 +80,7 @@ def initialise(folder: DevFolder, plan: Plan, first: DevNode, report: Report) ->
 
 def join_all(folder: DevFolder, plan: Plan, others: list[DevNode], report: Report) -> None:
     """A join token and `dwd join` for every node that has not joined; repeating one is harmless."""
-    waiting = [n for n in others if not (folder.identity(n.name) / "node.json").exists()]
+    waiting = [n for n in others if not (folder.identity(n.name) / "identity.json").exists()]
     for node in waiting:
         report(f"joining {node.name} ({plan.nodes.index(node) + 1} of {len(plan.nodes)})")
         with connected(read_cluster(folder.cluster)) as client:
@@ -167,7 +167,7 @@ def views(folder: DevFolder, plan: Plan, *, probe: bool = True) -> list[NodeView
 def node_id(folder: DevFolder, name: str) -> str:
     """The id minted when the node was initialised or joined; empty before."""
     try:
-        return str(json.loads((folder.identity(name) / "node.json").read_text())["node_id"])
+        return str(json.loads((folder.identity(name) / "identity.json").read_text())["node_id"])
     except (OSError, ValueError, KeyError):
         return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,4 +33,10 @@ class BlockStore(Protocol):
         self, block: StoredBlock, *, owner: Owner, offset: int, length: int, deadline: float
     ) -> list[memoryview]:
         """Verified bytes [offset, offset+length) in pieces. Raises Unavailable, Corrupt, DeadlineExceeded."""
+        ...
+
+    def discard(self, blocks: Sequence[StoredBlock]) -> None:
+        """Give up blocks that no command names: their fragments are deleted in the background, as far as devices
+        answer; the orphan sweep finds the rest. Returns at once.
+        """
         ...

@@ -75,6 +75,7 @@ class ObjectInfo:
     etag: str
     modified_unix_ms: int
     headers: ObjectHeaders
+    """Left at their defaults in listings."""
     checksum: Checksum | None
     part_count: int
     """0 unless made by multipart."""
@@ -89,8 +90,8 @@ class Body(Protocol):
         ...
 
     def chunks(self) -> AsyncIterator[Buffer]:
-        """Raises InvalidArgument at the end when length, signature or declared checksum does not hold: then the put
-        must fail and leave nothing behind.
+        """A buffer that was yielded is the consumer's: it is never changed or used again. Raises InvalidArgument at the
+        end when length, signature or declared checksum does not hold: then the put must fail and leave nothing behind.
         """
         ...
 

@@ -1,0 +1,54 @@
+"""Buckets: create, delete, look, list."""
+
+from __future__ import annotations
+
+from dwd.base.errors import PermissionDenied
+from dwd.base.ids import stamp_ms
+from dwd.blocks.core.profiles import AUTO, parse_profile
+from dwd.meta.core.control.commands import CreateBucket
+from dwd.meta.core.control.queries import ListBuckets
+from dwd.objects.context import Context, bucket_for, bucket_info
+from dwd.objects.core.names import check_bucket_name
+from dwd.objects.ports import BucketInfo, Caller
+
+DEFAULT_PROFILE_SETTING = "blocks.default_profile"
+"""Control setting: the profile of buckets that name none."""
+PAGE = 1_000
+
+
+async def create_bucket(context: Context, caller: Caller, bucket: str, *, profile: str, deadline: float) -> BucketInfo:
+    """Raises AlreadyExists objects.bucket_owned_by_you / objects.bucket_exists, InvalidArgument (name, profile)."""
+    check_bucket_name(bucket)
+    chosen = profile or context.meta.view.topology().setting(DEFAULT_PROFILE_SETTING) or AUTO
+    if chosen != AUTO:
+        parse_profile(chosen)
+    command = CreateBucket(name=bucket, owner=caller.user, profile=chosen)
+    receipt = await context.meta.control(command, deadline=deadline)
+    return BucketInfo(name=bucket, owner=caller.user, profile=chosen, created_unix_ms=stamp_ms(receipt.stamp))
+
+
+async def delete_bucket(context: Context, caller: Caller, bucket: str, *, deadline: float) -> None:
+    """Raises NotFound objects.no_such_bucket, Conflict objects.bucket_not_empty, PermissionDenied."""
+    row = await bucket_for(context, caller, bucket, deadline=deadline)
+    await context.meta.delete_bucket(row.name, deadline=deadline)
+
+
+async def bucket(context: Context, caller: Caller, name: str, *, deadline: float) -> BucketInfo:
+    """Raises NotFound objects.no_such_bucket, PermissionDenied."""
+    return bucket_info(await bucket_for(context, caller, name, deadline=deadline))
+
+
+async def buckets(context: Context, caller: Caller, *, deadline: float) -> tuple[BucketInfo, ...]:
+    """Those the caller may act on, by name, as control has them now."""
+    if not caller.user:
+        raise PermissionDenied("objects.access_denied", "sign the request to list buckets")
+    owner = "" if caller.admin else caller.user
+    found: list[BucketInfo] = []
+    after, more = "", True
+    while more:
+        query = ListBuckets(owner=owner, after=after, limit=PAGE)
+        answer = await context.meta.read(query, deadline=deadline)
+        found.extend(bucket_info(row) for row in answer.buckets)
+        more = answer.more and bool(answer.buckets)
+        after = answer.buckets[-1].name if answer.buckets else ""
+    return tuple(found)

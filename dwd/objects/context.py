@@ -1,0 +1,106 @@
+"""What every verb of `dwd.objects` works with, and the questions they all ask first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dwd.base.clock import Clock
+from dwd.base.errors import Conflict, NotFound, PermissionDenied, Unavailable
+from dwd.base.ids import stamp_ms
+from dwd.blocks.ports import BlockStore
+from dwd.meta.client import MetaClient
+from dwd.meta.core.control.queries import GetBucket
+from dwd.meta.core.control.rows import BucketRow, BucketState
+from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.shard.commands import KeyedCommand
+from dwd.meta.core.shard.rows import ObjectRow
+from dwd.objects.core.checksums import parse_checksum
+from dwd.objects.core.headers import decode_headers
+from dwd.objects.ports import BucketInfo, Caller, ObjectHeaders, ObjectInfo
+from dwd.runtime.tasks import Tasks
+from dwd.security.keyring import Keyring
+
+C = TypeVar("C", bound=KeyedCommand)
+BUCKET_LOOKS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Shared by all verbs of one node. `inline_bytes_max` is the largest object that rides in its command; `hashing`
+    runs digests of large buffers beside the event loop;
+    `tasks` owns reads ahead of what a client has taken.
+    """
+
+    meta: MetaClient
+    blocks: BlockStore
+    keyring: Keyring
+    clock: Clock
+    hashing: Executor
+    tasks: Tasks
+    inline_bytes_max: int
+
+
+async def bucket_for(context: Context, caller: Caller, bucket: str, *, deadline: float) -> BucketRow:
+    """The bucket's row, if the caller may act on it. Raises NotFound objects.no_such_bucket, PermissionDenied.
+
+    The local copy of control answers; where it knows no such bucket, control itself is asked, so that a bucket made
+    through another node a moment ago is found.
+    """
+    row = context.meta.view.bucket(bucket)
+    if row is None or row.state is not BucketState.ACTIVE:
+        row = await fresh_bucket(context, bucket, deadline=deadline)
+    if not (caller.admin or row.owner == caller.user):
+        raise PermissionDenied("objects.access_denied", f"{caller.user} may not act on bucket {bucket}")
+    return row
+
+
+async def fresh_bucket(context: Context, bucket: str, *, deadline: float) -> BucketRow:
+    """The row as control has it now."""
+    answer = await context.meta.read(GetBucket(name=bucket), deadline=deadline)
+    if answer.bucket is None or answer.bucket.state is not BucketState.ACTIVE:
+        raise NotFound("objects.no_such_bucket", f"no bucket {bucket!r}", bucket=bucket)
+    return answer.bucket
+
+
+async def propose(
+    context: Context, row: BucketRow, make: Callable[[BucketRow], KeyedCommand], *, deadline: float
+) -> Receipt:
+    """Propose what `make` builds for the bucket as it is; looks again when the shard knows a newer bucket."""
+    for _ in range(BUCKET_LOOKS_MAX):
+        try:
+            return await context.meta.keyed(make(row), deadline=deadline)
+        except Conflict as error:
+            if error.code != "meta.bucket_stale":
+                raise
+            row = await fresh_bucket(context, row.name, deadline=deadline)
+    raise Unavailable("objects.bucket_changing", f"bucket {row.name} keeps changing", hint="try again")
+
+
+def bucket_info(row: BucketRow) -> BucketInfo:
+    return BucketInfo(name=row.name, owner=row.owner, profile=row.profile, created_unix_ms=stamp_ms(row.created))
+
+
+def object_info(row: ObjectRow, headers: ObjectHeaders | None = None) -> ObjectInfo:
+    """The row as gateways see it; listings pass the headers they leave out."""
+    return ObjectInfo(
+        bucket=row.bucket,
+        key=row.key,
+        size=row.size,
+        etag=row.etag,
+        modified_unix_ms=stamp_ms(row.modified),
+        headers=decode_headers(row.headers) if headers is None else headers,
+        checksum=parse_checksum(row.checksum),
+        part_count=row.part_count,
+    )
+
+
+def inline_context(bucket: str, key: str) -> bytes:
+    """What inline bytes are bound to: opened under another name they do not open."""
+    return bucket.encode() + b"\0" + key.encode()
+
+
+def no_such_key(bucket: str, key: str) -> NotFound:
+    return NotFound("objects.no_such_key", f"no object {key!r} in bucket {bucket!r}", bucket=bucket, key=key)

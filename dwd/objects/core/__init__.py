@@ -1,0 +1,1 @@
+"""What objects decide without I/O: how bytes are cut, headers kept, checksums put together."""

@@ -1,0 +1,270 @@
+"""Multipart uploads: parts are block lists of their own; completing flips a pointer.
+
+Etags as AWS makes them: MD5 of a part; of the whole, MD5 of the parts' raw MD5s, then "-" and their number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from itertools import pairwise
+
+from dwd.base.errors import DwError, InvalidArgument, NotFound
+from dwd.base.ids import stamp_ms
+from dwd.meta.core.control.rows import BucketRow
+from dwd.meta.core.shard import commands
+from dwd.meta.core.shard.queries import HeadObject, ListParts
+from dwd.meta.core.shard.rows import PartRow
+from dwd.objects.context import Context, bucket_for, object_info, propose
+from dwd.objects.core.checksums import checksum_text, composite, full_object, parse_checksum, wanted_text
+from dwd.objects.core.headers import encode_headers
+from dwd.objects.listing import upload_info
+from dwd.objects.ports import (
+    Body,
+    Caller,
+    Checksum,
+    ChecksumKind,
+    CompletedPart,
+    ObjectHeaders,
+    ObjectInfo,
+    PartInfo,
+    PartPage,
+    Precondition,
+    UploadInfo,
+)
+from dwd.objects.put import shard_precondition
+from dwd.objects.upload import Upload, may_have_happened
+
+PARTS_PER_LOOK = 1_000
+
+
+async def create_upload(
+    context: Context,
+    caller: Caller,
+    bucket: str,
+    key: str,
+    *,
+    headers: ObjectHeaders,
+    checksum_kind: ChecksumKind | None,
+    checksum_composite: bool,
+    deadline: float,
+) -> UploadInfo:
+    """Begin an upload; what is never completed is collected after the abandonment time."""
+    row = await bucket_for(context, caller, bucket, deadline=deadline)
+    upload = f"{context.meta.random_id():016x}{context.meta.random_id():016x}"
+    encoded, wanted = encode_headers(headers), wanted_text(checksum_kind, composite=checksum_composite)
+    receipt = await propose(
+        context,
+        row,
+        lambda now: commands.CreateUpload(
+            bucket=bucket, key=key, bucket_epoch=now.epoch, upload=upload, headers=encoded, checksum=wanted
+        ),
+        deadline=deadline,
+    )
+    return UploadInfo(
+        upload_id=upload,
+        bucket=bucket,
+        key=key,
+        initiated_unix_ms=stamp_ms(receipt.stamp),
+        checksum_kind=checksum_kind,
+        checksum_composite=checksum_composite,
+    )
+
+
+async def put_part(
+    context: Context, caller: Caller, bucket: str, key: str, upload_id: str, number: int, body: Body, *, deadline: float
+) -> PartInfo:
+    """Raises NotFound objects.no_such_upload before any byte is stored, InvalidArgument objects.invalid_part."""
+    if not 1 <= number <= commands.PARTS_MAX:
+        raise InvalidArgument("objects.invalid_part", f"part numbers go from 1 to {commands.PARTS_MAX}")
+    row = await bucket_for(context, caller, bucket, deadline=deadline)
+    await _part_page(context, bucket, key, upload_id, after=commands.PARTS_MAX, limit=1, deadline=deadline)
+    upload = Upload(context, row, key, inline_bytes_max=-1, deadline=deadline)
+    stored = await upload.run(body)
+    checksum = body.checksum()
+    staged = stored.staged or context.meta.random_id()
+
+    def command(now: BucketRow) -> commands.PutPart:
+        return commands.PutPart(
+            bucket=bucket,
+            key=key,
+            bucket_epoch=now.epoch,
+            upload=upload_id,
+            number=number,
+            size=stored.size,
+            etag=stored.etag,
+            checksum=checksum_text(checksum),
+            staged=staged,
+            blocks=tuple(stored.blocks),
+        )
+
+    try:
+        receipt = await propose(context, row, command, deadline=deadline)
+    except DwError as error:
+        if not may_have_happened(error):
+            await upload.discard()
+        raise
+    modified = stamp_ms(receipt.stamp)
+    return PartInfo(number=number, size=stored.size, etag=stored.etag, modified_unix_ms=modified, checksum=checksum)
+
+
+async def complete_upload(
+    context: Context,
+    caller: Caller,
+    bucket: str,
+    key: str,
+    upload_id: str,
+    parts: tuple[CompletedPart, ...],
+    *,
+    checksum: Checksum | None,
+    precondition: Precondition,
+    deadline: float,
+) -> ObjectInfo:
+    """Raises InvalidArgument objects.invalid_part, objects.invalid_part_order, objects.part_too_small,
+    objects.checksum_mismatch; NotFound objects.no_such_upload; Conflict objects.precondition_failed.
+    """
+    row = await bucket_for(context, caller, bucket, deadline=deadline)
+    upload, stored = await _all_parts(context, bucket, key, upload_id, deadline=deadline)
+    chosen = _choose(parts, stored)
+    digests = b"".join(bytes.fromhex(part.row.etag) for part in chosen)
+    etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(chosen)}"
+    whole = _whole_checksum(upload, chosen)
+    if checksum is not None and whole is not None and checksum.kind is whole.kind and checksum.value != whole.value:
+        raise InvalidArgument(
+            "objects.checksum_mismatch",
+            f"the object's {whole.kind.value} is not {checksum.value}",
+            hint="send it again",
+        )
+    wanted = tuple(
+        commands.ChosenPart(number=part.row.number, etag=part.row.etag, checksum=part.row.checksum) for part in chosen
+    )
+    condition = shard_precondition(precondition)
+    await propose(
+        context,
+        row,
+        lambda now: commands.CompleteUpload(
+            bucket=bucket,
+            key=key,
+            bucket_epoch=now.epoch,
+            upload=upload_id,
+            parts=wanted,
+            etag=etag,
+            checksum=checksum_text(whole),
+            precondition=condition,
+        ),
+        deadline=deadline,
+    )
+    answer = await context.meta.read(HeadObject(bucket=bucket, key=key), deadline=deadline)
+    if answer.object is not None and answer.object.etag == etag:
+        return object_info(answer.object)
+    size = sum(part.row.size for part in chosen)  # replaced or deleted by somebody else in this very moment
+    headers, now_ms = ObjectHeaders(), context.clock.unix_ms()
+    return ObjectInfo(
+        bucket=bucket,
+        key=key,
+        size=size,
+        etag=etag,
+        modified_unix_ms=now_ms,
+        headers=headers,
+        checksum=whole,
+        part_count=len(chosen),
+    )
+
+
+async def abort_upload(
+    context: Context, caller: Caller, bucket: str, key: str, upload_id: str, *, deadline: float
+) -> None:
+    """Raises NotFound objects.no_such_upload."""
+    await bucket_for(context, caller, bucket, deadline=deadline)
+    await context.meta.keyed(commands.AbortUpload(bucket=bucket, key=key, upload=upload_id), deadline=deadline)
+
+
+async def list_parts(
+    context: Context,
+    caller: Caller,
+    bucket: str,
+    key: str,
+    upload_id: str,
+    *,
+    after: int,
+    limit: int,
+    deadline: float,
+) -> PartPage:
+    """Raises NotFound objects.no_such_upload."""
+    await bucket_for(context, caller, bucket, deadline=deadline)
+    upload, rows, truncated = await _part_page(
+        context, bucket, key, upload_id, after=after, limit=min(limit, PARTS_PER_LOOK), deadline=deadline
+    )
+    return PartPage(upload=upload, parts=tuple(_part_info(row) for row in rows), truncated=truncated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    asked: CompletedPart
+    row: PartRow
+
+
+def _choose(parts: tuple[CompletedPart, ...], stored: dict[int, PartRow]) -> list[_Chosen]:
+    """The stored row of each part the client names; the state machine judges the same again."""
+    if not parts:
+        raise InvalidArgument("objects.invalid_part", "an upload is completed with at least one part")
+    if any(earlier.number >= later.number for earlier, later in pairwise(parts)):
+        raise InvalidArgument("objects.invalid_part_order", "parts are named in ascending order, each once")
+    chosen = []
+    for part in parts:
+        row = stored.get(part.number)
+        known = parse_checksum(row.checksum) if row is not None else None
+        differs = part.checksum is not None and known is not None and part.checksum.value != known.value
+        if row is None or row.etag != part.etag or differs:
+            raise InvalidArgument(
+                "objects.invalid_part", f"part {part.number} was not uploaded, or not with this etag", part=part.number
+            )
+        chosen.append(_Chosen(asked=part, row=row))
+    return chosen
+
+
+def _whole_checksum(upload: UploadInfo, chosen: list[_Chosen]) -> Checksum | None:
+    """The whole object's checksum, where the upload wanted one and every part has it."""
+    kind = upload.checksum_kind
+    known = [parse_checksum(part.row.checksum) for part in chosen]
+    if kind is None or any(checksum is None or checksum.kind is not kind for checksum in known):
+        return None
+    values = [checksum.value for checksum in known if checksum is not None]
+    if upload.checksum_composite:
+        return composite(kind, values)
+    return full_object(kind, [(value, part.row.size) for value, part in zip(values, chosen, strict=True)])
+
+
+async def _all_parts(
+    context: Context, bucket: str, key: str, upload_id: str, *, deadline: float
+) -> tuple[UploadInfo, dict[int, PartRow]]:
+    found: dict[int, PartRow] = {}
+    after = 0
+    while True:
+        upload, rows, truncated = await _part_page(
+            context, bucket, key, upload_id, after=after, limit=PARTS_PER_LOOK, deadline=deadline
+        )
+        found.update((row.number, row) for row in rows)
+        if not truncated or not rows:
+            return upload, found
+        after = rows[-1].number
+
+
+async def _part_page(
+    context: Context, bucket: str, key: str, upload_id: str, *, after: int, limit: int, deadline: float
+) -> tuple[UploadInfo, tuple[PartRow, ...], bool]:
+    query = ListParts(bucket=bucket, key=key, upload=upload_id, after=after, limit=limit)
+    answer = await context.meta.read(query, deadline=deadline)
+    if answer.upload is None:
+        raise NotFound("objects.no_such_upload", f"no upload {upload_id[:64]!r} of {bucket}/{key}")
+    return upload_info(answer.upload), answer.parts, answer.truncated
+
+
+def _part_info(row: PartRow) -> PartInfo:
+    return PartInfo(
+        number=row.number,
+        size=row.size,
+        etag=row.etag,
+        modified_unix_ms=stamp_ms(row.modified),
+        checksum=parse_checksum(row.checksum),
+    )

@@ -1,0 +1,157 @@
+"""Open and read: one linearizable look at the metadata, then verified bytes with one block fetched ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from dwd.base.errors import Corrupt, InvalidArgument
+from dwd.blocks.ports import Owner
+from dwd.meta.core.shard.queries import GetBlocks, GetObject, GetPartBounds, HeadObject, ObjectAnswer
+from dwd.meta.core.shard.rows import ObjectRow, PlacedBlock
+from dwd.objects.context import Context, bucket_for, inline_context, no_such_key, object_info
+from dwd.objects.core.ranges import resolve
+from dwd.objects.ports import ByteRange, Caller, ObjectInfo, ObjectReader, RangeRequest
+from dwd.runtime.files import Buffer
+
+BLOCKS_PER_LOOK = 1_000
+"""Block rows fetched with the object's: an object of up to 4 GiB needs no second look while it is streamed."""
+
+
+async def head(context: Context, caller: Caller, bucket: str, key: str, *, deadline: float) -> ObjectInfo:
+    """Raises NotFound objects.no_such_key."""
+    await bucket_for(context, caller, bucket, deadline=deadline)
+    answer = await context.meta.read(HeadObject(bucket=bucket, key=key), deadline=deadline)
+    if answer.object is None:
+        raise no_such_key(bucket, key)
+    return object_info(answer.object)
+
+
+async def open_object(
+    context: Context,
+    caller: Caller,
+    bucket: str,
+    key: str,
+    *,
+    wanted: RangeRequest | None,
+    part_number: int | None,
+    deadline: float,
+) -> ObjectReader:
+    """Raises NotFound objects.no_such_key, InvalidArgument objects.range_not_satisfiable, objects.no_such_part."""
+    await bucket_for(context, caller, bucket, deadline=deadline)
+    if part_number is not None:
+        wanted = await _part_range(context, bucket, key, part_number, deadline=deadline)
+    query = GetObject(
+        bucket=bucket,
+        key=key,
+        offset=(wanted.first or 0) if wanted is not None else 0,
+        length=wanted.last + 1 - (wanted.first or 0) if wanted is not None and wanted.last is not None else -1,
+        suffix=wanted.suffix if wanted is not None and wanted.suffix is not None else -1,
+        limit=BLOCKS_PER_LOOK,
+    )
+    answer = await context.meta.read(query, deadline=deadline)
+    if answer.object is None:
+        raise no_such_key(bucket, key)
+    return Reader(context, answer.object, answer, resolve(wanted, answer.object.size), deadline=deadline)
+
+
+async def _part_range(context: Context, bucket: str, key: str, number: int, *, deadline: float) -> RangeRequest | None:
+    answer = await context.meta.read(GetPartBounds(bucket=bucket, key=key, number=number), deadline=deadline)
+    if answer.part is not None:
+        return RangeRequest(first=answer.part.offset, last=answer.part.offset + answer.part.size - 1)
+    if number == 1:
+        return None  # an object that was put whole is its own first part
+    raise InvalidArgument("objects.no_such_part", f"{bucket}/{key} has no part {number}", part=number)
+
+
+class Reader:
+    """An opened object. `chunks` yields verified bytes of `range` in order, once."""
+
+    def __init__(
+        self, context: Context, row: ObjectRow, answer: ObjectAnswer, wanted: ByteRange, *, deadline: float
+    ) -> None:
+        self._context = context
+        self._row = row
+        self._answer = answer
+        self._range = wanted
+        self._deadline = deadline
+        self._info = object_info(row)
+
+    @property
+    def info(self) -> ObjectInfo:
+        return self._info
+
+    @property
+    def range(self) -> ByteRange:
+        return self._range
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        """Raises Corrupt, Unavailable, DeadlineExceeded."""
+        if self._answer.inline is not None:
+            yield self._open_inline(self._answer.inline)
+        elif self._range.end > self._range.start:
+            async for piece in self._from_blocks():
+                yield piece
+
+    def _open_inline(self, sealed: bytes) -> Buffer:
+        plain = self._context.keyring.open(sealed, context=inline_context(self._row.bucket, self._row.key))
+        if len(plain) != self._row.size:
+            raise Corrupt(
+                "objects.size_differs", f"{self._row.bucket}/{self._row.key}: stored bytes and size do not agree"
+            )
+        whole = self._range.start == 0 and self._range.end == len(plain)
+        return plain if whole else memoryview(plain)[self._range.start : self._range.end]
+
+    async def _from_blocks(self) -> AsyncIterator[Buffer]:
+        """One block is fetched while the one before it is being sent."""
+        position = self._range.start
+        ahead: asyncio.Task[list[memoryview]] | None = None
+        try:
+            async for placed in self._placed():
+                if placed.offset > position or position >= self._range.end:
+                    break
+                ready, ahead = ahead, self._context.tasks.spawn(self._fetch(placed, position), name="read ahead")
+                position = min(self._range.end, placed.offset + placed.owned.stored.length)
+                if ready is not None:
+                    for piece in await ready:
+                        yield piece
+            if ahead is not None:
+                for piece in await ahead:
+                    yield piece
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+        if position < self._range.end:
+            name = f"{self._row.bucket}/{self._row.key}"
+            raise Corrupt("objects.blocks_missing", f"{name}: metadata names no block at byte {position}")
+
+    async def _placed(self) -> AsyncIterator[PlacedBlock]:
+        """Blocks covering the range, in order, asking for more rows where the first answer ended."""
+        blocks, more = self._answer.blocks, self._answer.more
+        while True:
+            for placed in blocks:
+                yield placed
+            if not more or not blocks:
+                return
+            offset = blocks[-1].offset + blocks[-1].owned.stored.length
+            query = GetBlocks(
+                bucket=self._row.bucket,
+                key=self._row.key,
+                manifest=self._row.manifest,
+                offset=offset,
+                length=self._range.end - offset,
+                limit=BLOCKS_PER_LOOK,
+            )
+            answer = await self._context.meta.read(query, deadline=self._deadline)
+            blocks, more = answer.blocks, answer.more
+
+    async def _fetch(self, placed: PlacedBlock, position: int) -> list[memoryview]:
+        stored = placed.owned.stored
+        start = position - placed.offset
+        return await self._context.blocks.read(
+            stored,
+            owner=Owner(bucket=placed.owned.bucket, key=placed.owned.key),
+            offset=start,
+            length=min(stored.length, self._range.end - placed.offset) - start,
+            deadline=self._deadline,
+        )
