@@ -1,7 +1,7 @@
 """Erasure coding with ISA-L: parity and missing fragments computed from buffers where they lie.
 
 ISA-L comes with pyeclib, whose own calls copy every byte twice, page in fresh memory and hold the interpreter lock
-(4 MiB as 4+2: 4.2 ms here). Called directly the same routines take under 1 ms, read the caller's buffer, and release the
+(4 MiB as 4+2: 4.2 ms). Called directly the same routines take under 1 ms, read the caller's buffer, and release the
 lock. Where the library is not found, pyeclib itself computes the same bytes (`PyeclibMath`); a test holds both equal.
 
 The code: systematic Cauchy Reed-Solomon over GF(2^8), generator of `gf_gen_cauchy1_matrix` (MDS for every K, M).
@@ -129,8 +129,8 @@ def _pointer(source: Buffer) -> tuple[int, object]:
     view = memoryview(source)
     if view.readonly:
         return _readonly_pointer(view)
-    keep = (ctypes.c_char * len(view)).from_buffer(view) if len(view) else b""
-    return (ctypes.addressof(keep) if len(view) else 0), keep  # type: ignore[arg-type]
+    keep = (ctypes.c_char * len(view)).from_buffer(view) if view else b""
+    return (ctypes.addressof(keep) if view else 0), keep  # type: ignore[arg-type]
 
 
 class _PyBuffer(ctypes.Structure):
@@ -140,7 +140,7 @@ class _PyBuffer(ctypes.Structure):
 
 
 def _readonly_pointer(view: memoryview) -> tuple[int, object]:
-    """ctypes refuses read-only views; the buffer protocol does not."""
+    """The address of a read-only view, which ctypes refuses to give."""
     raw = _PyBuffer()
     if ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(raw), 0) != 0:
         raise InvariantViolation("not a contiguous buffer")
@@ -182,7 +182,7 @@ def _driver(data: int, parity: int) -> pyeclib.ec_iface.ECDriver:
 
 @lru_cache(maxsize=64)
 def _headers(data: int, parity: int, length: int) -> tuple[bytes, ...]:
-    """liberasurecode's headers depend on shape and size only (checksums off): those of zeros serve all."""
+    """Headers of liberasurecode depend on shape and size only (checksums off): those of zeros serve all."""
     return tuple(fragment[:_HEADER_BYTES] for fragment in _driver(data, parity).encode(bytes(length * data)))
 
 

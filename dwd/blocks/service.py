@@ -1,0 +1,101 @@
+"""The devices of this node, answering for their fragments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from dwd.base.clock import Clock
+from dwd.base.errors import Busy, DeadlineExceeded, InvalidArgument
+from dwd.base.ids import BlockId, DeviceId
+from dwd.base.units import MIB
+from dwd.blocks.device import Device, DeviceStats, unavailable
+from dwd.blocks.fragments import BLOCKS_ASKED_MAX, Fetched, HeldFragment, PutFragment
+from dwd.blocks.volumes.fragment import FragmentKey
+
+READ_BYTES_MAX = 128 * MIB
+"""Fragments being read at once; past it callers get Busy."""
+
+
+class LocalFragments:
+    """`Fragments` of the devices here. Devices may be added while it serves."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._devices: dict[DeviceId, Device] = {}
+        self._reading_bytes = 0
+
+    def add(self, device: Device) -> None:
+        self._devices[device.id] = device
+
+    def remove(self, device: DeviceId) -> None:
+        self._devices.pop(device, None)
+
+    def devices(self) -> tuple[Device, ...]:
+        return tuple(self._devices.values())
+
+    async def put(self, fragment: PutFragment, *, deadline: float) -> None:
+        device = self._device(fragment.device)
+        async with self._until(deadline):
+            await device.put((fragment,))
+
+    async def put_many(self, fragments: Sequence[PutFragment], *, deadline: float) -> None:
+        """Of one device, in one append."""
+        device = self._device(fragments[0].device)
+        async with self._until(deadline):
+            await device.put(fragments)
+
+    async def get(self, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float) -> Fetched:
+        here = self._device(device)
+        cost = min(length, 4 * MIB)
+        if self._reading_bytes + cost > READ_BYTES_MAX:
+            raise Busy("blocks.reads_full", f"{self._reading_bytes} bytes are being read")
+        self._reading_bytes += cost
+        try:
+            async with self._until(deadline):
+                return await here.get(key, offset, length)
+        finally:
+            self._reading_bytes -= cost
+
+    async def delete(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
+        self._bounded(len(keys))
+        here = self._device(device)
+        async with self._until(deadline):
+            await here.delete(keys)
+
+    async def held(
+        self, device: DeviceId, blocks: Sequence[BlockId], *, verify: bool, deadline: float
+    ) -> tuple[HeldFragment, ...]:
+        self._bounded(len(blocks))
+        here = self._device(device)
+        async with self._until(deadline):
+            return await here.held(blocks, verify=verify)
+
+    async def stats(self) -> tuple[DeviceStats, ...]:
+        return tuple([await device.stats() for device in self._devices.values()])
+
+    async def close(self) -> None:
+        for device in self._devices.values():
+            await device.close()
+
+    def _device(self, device: DeviceId) -> Device:
+        found = self._devices.get(device)
+        if found is None:
+            raise unavailable(device)
+        return found
+
+    def _bounded(self, count: int) -> None:
+        if count > BLOCKS_ASKED_MAX:
+            raise InvalidArgument("blocks.too_many", f"{count} blocks in one request, at most {BLOCKS_ASKED_MAX}")
+
+    @asynccontextmanager
+    async def _until(self, deadline: float) -> AsyncIterator[None]:
+        left = deadline - self._clock.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("blocks.deadline", "no time left to reach the device")
+        try:
+            async with asyncio.timeout(left):
+                yield
+        except TimeoutError as error:
+            raise DeadlineExceeded("blocks.deadline", "the device did not answer in time") from error

@@ -1,0 +1,346 @@
+"""All volumes of one device: append, read, delete, compact.
+
+Appends of all callers share batches and syncs (dwd.journal). Deleting appends a tombstone; the bytes go when less
+than half of a volume lives and compaction moves the rest to the end.
+
+Invariants:
+* the overlay is newer than the index table, and both say only what is durable (deletions are said at once);
+* a tombstone is kept as long as an older volume, which may hold what it deletes, exists.
+Threads: methods are called on the event loop; file and index work runs on `pool`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from dwd.base.errors import Corrupt, DwError, InvariantViolation, NotFound
+from dwd.base.ids import BlockId
+from dwd.base.units import GIB, MIB
+from dwd.blocks.volumes.fragment import (
+    FRAME_FRAGMENT,
+    FRAME_TOMBSTONE,
+    PAGE_BYTES,
+    FragmentHead,
+    FragmentKey,
+    decode_head,
+    encode_keys,
+    verify_pages,
+)
+from dwd.blocks.volumes.index import Checkpoint, FragmentIndex, Place
+from dwd.blocks.volumes.recovery import Recovered, recover, volume_name
+from dwd.journal.appender import Appender, Tail
+from dwd.journal.frames import Frame, Position
+from dwd.journal.writer import GroupCommitWriter
+from dwd.runtime.files import Buffer, File, Files
+
+VOLUME_BYTES = 1 * GIB
+ALLOCATE_BYTES = 64 * MIB
+OPEN_FILES_MAX = 64
+OVERLAY_FLUSH_ROWS = 4_096
+"""Changes not in the index table yet before somebody should flush."""
+WHOLE_READ_BYTES = 128 * 1024
+"""Fragments up to this size are read in one piece."""
+DELETE_KEYS_MAX = 4_096
+
+if PAGE_BYTES > WHOLE_READ_BYTES:
+    raise InvariantViolation("a page must fit a whole read")
+
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class _Note:
+    """Travels with a submission to the writer's thread and brings back where its batch ended."""
+
+    tail: Tail | None = None
+
+
+class VolumePolicy:
+    """Volumes as segments of a journal."""
+
+    def __init__(self, directory: Path, *, volume_bytes: int, allocate_bytes: int) -> None:
+        self._directory = directory
+        self._volume_bytes = volume_bytes
+        self._allocate_bytes = allocate_bytes
+        self.tail: Callable[[], Tail] | None = None
+
+    @property
+    def segment_bytes(self) -> int:
+        return self._volume_bytes
+
+    @property
+    def allocate_bytes(self) -> int:
+        return self._allocate_bytes
+
+    def path(self, segment: int) -> Path:
+        return self._directory / volume_name(segment)
+
+    def header_content(self, segment: int) -> bytes:  # noqa: ARG002 - the header's number says it all
+        return b""
+
+    def opening(self, segment: int) -> Sequence[Frame]:  # noqa: ARG002 - volumes stand alone
+        return ()
+
+    def committed(self, notes: Sequence[object]) -> None:
+        tail = self.tail() if self.tail is not None else None
+        for note in notes:
+            if isinstance(note, _Note):
+                note.tail = tail
+
+
+class Volumes:
+    def __init__(
+        self,
+        *,
+        files: Files,
+        directory: Path,
+        journal: bytes,
+        index: FragmentIndex,
+        pool: Executor,
+        volume_bytes: int = VOLUME_BYTES,
+        allocate_bytes: int = ALLOCATE_BYTES,
+    ) -> None:
+        self.files, self.index, self.journal = files, index, journal
+        self.policy = VolumePolicy(directory, volume_bytes=volume_bytes, allocate_bytes=allocate_bytes)
+        self.directory = directory
+        self.maintenance = asyncio.Lock()
+        """Held while the overlay moves into the index table, and while a volume is compacted."""
+        self._pool = pool
+        self._overlay: dict[FragmentKey, Place | None] = {}
+        self._unsynced_deletes: dict[FragmentKey, int] = {}
+        self._arriving: dict[FragmentKey, int] = {}
+        self._tail: Tail | None = None
+        self._writer: GroupCommitWriter | None = None
+        self._open_files: dict[int, File] = {}
+        self._retired: list[File] = []
+        self._file_lock = threading.Lock()
+
+    async def open(self, name: str, on_fatal: Callable[[DwError], None]) -> Recovered:
+        """Recover, then accept appends. `on_fatal`: a sync failed, the device must be given up."""
+        found = await self.run(lambda: recover(self.files, self.directory, self.journal, self.index))
+        appender = await self.run(lambda: self._appender(found.tail))
+        self.policy.tail = lambda: appender.tail
+        self._tail = found.tail
+        self._writer = GroupCommitWriter(appender=appender, name=name, on_fatal=on_fatal)
+        return found
+
+    @property
+    def tail(self) -> Tail:
+        """Where the next batch goes; everything before is in overlay or index."""
+        if self._tail is None:
+            raise InvariantViolation("volumes are used before they are open")
+        return self._tail
+
+    @property
+    def overlay_rows(self) -> int:
+        return len(self._overlay)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._open_writer().queued_bytes
+
+    def put(self, fragments: Sequence[tuple[FragmentKey, Buffer, Buffer]]) -> asyncio.Future[Sequence[Position]]:
+        """Append (key, encoded head, bytes); the future is done when all are durable. Raises Busy, StorageFailed."""
+        frames = [
+            Frame(kind=FRAME_FRAGMENT, group=0, replica=key.index, pieces=(head, content))
+            for key, head, content in fragments
+        ]
+
+        def landed(positions: Sequence[Position]) -> None:
+            failed()
+            for (key, head, content), position in zip(fragments, positions, strict=True):
+                self._overlay[key] = Place(position.segment, position.offset, len(head), len(content))
+
+        def failed() -> None:
+            for key, _, _ in fragments:
+                self._arriving[key] -= 1
+                if not self._arriving[key]:
+                    del self._arriving[key]
+
+        future = self.submit(frames, landed, failed)
+        for key, _, _ in fragments:
+            self._arriving[key] = self._arriving.get(key, 0) + 1
+        return future
+
+    def delete(self, keys: Sequence[FragmentKey]) -> asyncio.Future[Sequence[Position]]:
+        """Forget fragments now, durably when the future is done. Unknown keys are no error."""
+        known = [key for key in keys if self._overlay.get(key, key) is not None]
+        before = {key: self._overlay.get(key) for key in known}
+        for key in known:
+            self._overlay[key] = None
+            self._unsynced_deletes[key] = self._unsynced_deletes.get(key, 0) + 1
+
+        def landed(_: Sequence[Position]) -> None:
+            self._settle(known)
+            for key in known:
+                self._overlay[key] = None
+
+        def failed() -> None:
+            self._settle(known)
+            for key, place in before.items():
+                if place is not None:
+                    self._overlay[key] = place
+                elif self._overlay.get(key, key) is None:
+                    del self._overlay[key]
+
+        if not known:
+            future: asyncio.Future[Sequence[Position]] = asyncio.get_running_loop().create_future()
+            future.set_result(())
+            return future
+        frame = Frame(kind=FRAME_TOMBSTONE, group=0, replica=0, pieces=(encode_keys(known),))
+        try:
+            return self.submit([frame], landed, failed)
+        except DwError:
+            failed()
+            raise
+
+    def submit(
+        self,
+        frames: Sequence[Frame],
+        landed: Callable[[Sequence[Position]], None],
+        failed: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Sequence[Position]]:
+        """Append; `landed` runs on the loop once it is durable, in order, whether or not somebody still waits."""
+        note = _Note()
+
+        def done(positions: Sequence[Position], error: DwError | None) -> None:
+            if error is None:
+                self._tail = note.tail or self._tail
+                landed(positions)
+            elif failed is not None:
+                failed()
+
+        return self._open_writer().submit(frames, note=note, done=done)
+
+    def place_of(self, key: FragmentKey) -> Place | None:
+        """Where the fragment is; on worker threads."""
+        return self._overlay[key] if key in self._overlay else self.index.find(key)
+
+    def expected(self, key: FragmentKey) -> bool:
+        """Whether the fragment is here or on its way."""
+        return key in self._arriving or self._overlay.get(key) is not None
+
+    def moved(self, key: FragmentKey, old: Place, new: Place) -> None:
+        """Compaction copied it: believed unless something newer happened."""
+        if self._overlay.get(key, old) == old:
+            self._overlay[key] = new
+
+    def gone(self, key: FragmentKey) -> bool:
+        """Deleted, not yet in the index table."""
+        return key in self._overlay and self._overlay[key] is None
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> tuple[FragmentHead, memoryview]:
+        """Verified bytes of a fragment, shorter at its end. Raises NotFound, Corrupt, StorageFailed."""
+        if self.gone(key):
+            raise _absent(key)
+        place = self._overlay.get(key)
+        return await self.run(lambda: self._read(key, place or self.index.find(key), offset, length))
+
+    async def of_blocks(self, blocks: Sequence[BlockId]) -> list[list[tuple[int, int]]]:
+        """For each block the (index, length) of every fragment here."""
+        wanted = set(blocks)
+        newer: dict[BlockId, dict[int, Place | None]] = {}
+        for key, place in self._overlay.items():
+            if key.block in wanted:
+                newer.setdefault(key.block, {})[key.index] = place
+        older = await self.run(lambda: [dict(self.index.of_block(block)) for block in blocks])
+        found = []
+        for block, places in zip(blocks, older, strict=True):
+            now: dict[int, Place | None] = {**places, **newer.get(block, {})}
+            found.append(sorted((index, place.length) for index, place in now.items() if place is not None))
+        return found
+
+    async def flush(self) -> None:
+        """Move the overlay into the index table with the place up to which it is complete."""
+        async with self.maintenance:
+            tail = self.tail
+            changes = [(k, p) for k, p in self._overlay.items() if k not in self._unsynced_deletes]
+            at = Checkpoint(segment=tail.segment, offset=tail.offset, sequence=tail.sequence)
+            await self.run(lambda: self.index.flush(changes, at if tail.offset else None))
+            for key, place in changes:
+                if key not in self._unsynced_deletes and self._overlay.get(key, key) is place:
+                    del self._overlay[key]
+
+    async def close(self) -> None:
+        """Write what is queued, flush the index, close all files."""
+        if self._writer is not None:
+            await self._writer.close()
+            with contextlib.suppress(DwError):
+                await self.flush()
+        await self.run(self._close_files)
+
+    async def run(self, work: Callable[[], R]) -> R:
+        """`work` on a worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def file(self, segment: int) -> File:
+        """A volume opened for reading; on worker threads."""
+        with self._file_lock:
+            file = self._open_files.get(segment)
+            if file is None:
+                if len(self._open_files) >= OPEN_FILES_MAX:
+                    self._retired.append(self._open_files.pop(next(iter(self._open_files))))
+                file = self._open_files[segment] = self.files.open(self.policy.path(segment))
+            return file
+
+    def remove(self, segment: int) -> None:
+        """Delete a volume. Readers still in it keep their file until the next removal but one."""
+        with self._file_lock:
+            for file in self._retired:
+                file.close()
+            self._retired = [self._open_files.pop(segment)] if segment in self._open_files else []
+        self.files.remove(self.policy.path(segment))
+        self.files.sync_directory(self.directory)
+
+    def _read(self, key: FragmentKey, place: Place | None, offset: int, length: int) -> tuple[FragmentHead, memoryview]:
+        if place is None:
+            raise _absent(key)
+        first = min(offset, place.length) // PAGE_BYTES
+        start = first * PAGE_BYTES
+        end = min(place.length, -(-(offset + length) // PAGE_BYTES) * PAGE_BYTES)
+        file = self.file(place.segment)
+        if place.bytes <= WHOLE_READ_BYTES or start == 0:
+            raw = file.read_at(place.offset, place.head + end)
+            content = memoryview(raw)[place.head + start :]
+        else:
+            raw = file.read_at(place.offset, place.head)
+            content = memoryview(file.read_at(place.offset + place.head + start, end - start))
+        head = decode_head(raw)
+        if head.key != key or head.size != place.head or head.length != place.length or len(content) != end - start:
+            raise Corrupt("blocks.fragment_misplaced", "another fragment lies where the index points")
+        verify_pages(head, content, first_page=first)
+        return head, content[offset - start : offset - start + length]
+
+    def _settle(self, keys: Sequence[FragmentKey]) -> None:
+        for key in keys:
+            left = self._unsynced_deletes.pop(key, 1) - 1
+            if left:
+                self._unsynced_deletes[key] = left
+
+    def _appender(self, tail: Tail) -> Appender:
+        return Appender(files=self.files, policy=self.policy, journal=self.journal, tail=tail)
+
+    def _open_writer(self) -> GroupCommitWriter:
+        if self._writer is None:
+            raise InvariantViolation("volumes are used before they are open")
+        return self._writer
+
+    def _close_files(self) -> None:
+        with self._file_lock:
+            for file in (*self._open_files.values(), *self._retired):
+                file.close()
+            self._open_files.clear()
+            self._retired.clear()
+        self.index.close()
+
+
+def _absent(key: FragmentKey) -> NotFound:
+    return NotFound("blocks.no_such_fragment", f"fragment {key.index} of block {key.block.hex()} is not here")
