@@ -76,6 +76,10 @@ class Applier:
             self._executor.submit(self.machine.close)
             self._executor.shutdown(wait=False)
 
+    async def closed(self) -> None:
+        """After `close`: once the machine is closed and its thread ended."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True)
+
     def _launch(self) -> None:
         if self._running or self._closed or not self._queue:
             return

@@ -1,27 +1,50 @@
 """One node's host of Raft: runs every group's core over one shared log.
 
-All methods are called on the event loop. Deadlines are absolute, on the injected clock's `monotonic`.
+All methods are called on the event loop. Deadlines are absolute, on the injected clock's `monotonic`; they are kept
+to within a tick.
 """
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dwd.base.clock import Clock, Rng
-from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
-from dwd.raft.core.types import Configuration, ConfigurationChange
-from dwd.raft.options import HostOptions
-from dwd.raft.ports import Applied, LogStore, StateMachine
-from dwd.raft.status import GroupStatus
-from dwd.raft.transport import Absence, Transport
+import structlog
 
-LeadershipCallback = Callable[[NodeId, Term, bool], None]
-"""leader's node (0: none known), term, whether it is this node."""
+from dwd.base.clock import Clock, Rng
+from dwd.base.errors import DeadlineExceeded, InvalidArgument, InvariantViolation, NotFound, NotLeader
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
+from dwd.base.limits import COMMAND_BYTES_MAX
+from dwd.raft.compaction import Compaction
+from dwd.raft.core.messages import SnapshotOffer
+from dwd.raft.core.types import Configuration, ConfigurationChange, Role
+from dwd.raft.engine import Engine, stopped
+from dwd.raft.leadership import Leadership, LeadershipCallback
+from dwd.raft.lifecycle import Lifecycle
+from dwd.raft.options import HostOptions
+from dwd.raft.persister import Persister
+from dwd.raft.ports import Applied, LogStore, StateMachine
+from dwd.raft.reads import BOOT_BITS
+from dwd.raft.reception import Reception
+from dwd.raft.replica import Replica
+from dwd.raft.report import describe
+from dwd.raft.snapshots.copies import Copies
+from dwd.raft.snapshots.transfers import Transfers
+from dwd.raft.status import GroupStatus
+from dwd.raft.surroundings import Surroundings
+from dwd.raft.transport import Absence, Transport
+from dwd.runtime.tasks import Tasks
+
+_log = structlog.get_logger("dwd.raft")
+
+HOUSEKEEPING_TICKS = 10
+"""Between looks at what the log must be rid of."""
 
 
 class Host:
-    """Runs all groups of a node."""
+    """Runs all groups of a node. Built on the event loop it runs on."""
 
     def __init__(
         self,
@@ -41,63 +64,184 @@ class Host:
         closed, or could not be opened; a missing one is no error): both are called on a worker thread. `snapshots` is
         a directory for copies in transit, emptied at start; `on_fatal` is called once when the node must stop.
         """
-        raise NotImplementedError
+        self._node = node
+        self._log = log
+        self._transport = transport
+        self._snapshots = snapshots
+        self._clock = clock
+        self._on_fatal = on_fatal
+        self._fatal = False
+        self._stopped = False
+        self._ticks = 0
+        self._leaderships: dict[GroupId, Leadership] = {}
+        self._tasks = Tasks("raft.host", self._task_failed)
+        self._engine = Engine(
+            node=node, clock=clock, options=options, transport=transport, tasks=self._tasks,
+            on_fatal=self._die, on_tick=self._housekeep,
+        )  # fmt: skip
+        self._persister = Persister(
+            log, clock, self._tasks, in_flight_max=options.writes_in_flight, stir=self._engine.stir
+        )
+        self._copies = Copies(snapshots, options=options, clock=clock, rng=rng)
+        self._transfers = Transfers(
+            snapshots, transport=transport, options=options, tasks=self._tasks, fail=self._engine.fail
+        )
+        self._compaction = Compaction(log, options)
+        around = Surroundings(
+            node=node, boot=rng.bits(BOOT_BITS), clock=clock, options=options, log=log, persister=self._persister,
+            transport=transport, spawn=self._engine.spawn, stir=self._engine.stir, fail=self._engine.fail,
+            fetch_snapshot=self._fetch_snapshot,
+        )  # fmt: skip
+        self._lifecycle = Lifecycle(
+            engine=self._engine, around=around, machines=machines, discard_machine=discard_machine,
+            leadership=self._leadership, rng=rng,
+        )  # fmt: skip
 
     async def start(self) -> None:
         """Recover every group of the log, open their machines, start the transport and the loop."""
-        raise NotImplementedError
+        await asyncio.to_thread(_empty, self._snapshots)
+        await self._lifecycle.recover()
+        await self._transport.start(Reception(self._engine, self._copies, self._lifecycle))
+        _ = self._tasks.spawn(self._engine.run(self._persister), name="loop")
+        _ = self._tasks.spawn(self._engine.run_ticks(), name="ticks")
 
     async def stop(self) -> None:
-        """Waiting proposals and reads are failed; closes transport and machines, not the log."""
-        raise NotImplementedError
+        """Waiting proposals and reads are failed; closes transport and machines, not the log. Safe to call twice."""
+        self._stopped = True
+        for group in tuple(self._engine.replicas):
+            self._engine.close_replica(self._engine.replicas.pop(group), stopped(group))
+        await self._transport.close()
+        await self._tasks.close()
+        await self._lifecycle.close()
 
     async def bootstrap(self, group: GroupId, configuration: Configuration) -> None:
-        """Create the first replica of a new group, whose only voter is on this node. Idempotent; after `start`."""
-        raise NotImplementedError
+        """Create the first replica of a new group, one of whose voters is on this node: usually the only one, else
+        every node named is to be given the same configuration. Idempotent; before or after `start`'s loop runs.
+        """
+        await self._lifecycle.bootstrap(group, configuration)
 
     async def propose(self, group: GroupId, payload: bytes, *, deadline: float) -> Applied:
         """Replicate a command and return the machine's result for it.
 
-        Raises NotLeader, Busy, Unavailable (nothing was changed), NotFound (no such group here), OutcomeUnknown
-        (accepted, then leadership was lost or the deadline passed: it may still take effect).
+        Raises NotLeader, Busy, Unavailable, DeadlineExceeded (nothing was changed), NotFound (no such group here),
+        OutcomeUnknown (accepted, then leadership was lost or the deadline passed: it may still take effect).
         """
-        raise NotImplementedError
+        if len(payload) > COMMAND_BYTES_MAX:
+            raise InvalidArgument("raft.command_too_large", f"a command has at most {COMMAND_BYTES_MAX} bytes")
+        return await self._propose(group, payload, deadline)
 
     async def read_index(self, group: GroupId, *, deadline: float) -> LogIndex:
         """Return once the local machine has applied all that was committed when this was called: a read of it
         afterwards is linearizable. On any replica. Raises Unavailable, Busy, NotFound.
         """
-        raise NotImplementedError
+        replica = self._replica(group)
+        future: asyncio.Future[LogIndex] = asyncio.get_running_loop().create_future()
+        replica.reads.add(deadline, future)
+        self._engine.stir(group)
+        return await future
 
     async def change(self, group: GroupId, change: ConfigurationChange, *, deadline: float) -> Configuration:
-        """On the leader: one membership step. Raises Conflict while another is in flight, and what `propose` raises."""
-        raise NotImplementedError
+        """On the leader: one membership step. Raises Conflict while another is in flight, SafetyRefused when quorum
+        would be at risk, and what `propose` raises.
+        """
+        applied = await self._propose(group, change, deadline)
+        if not isinstance(applied.result, Configuration):
+            raise InvariantViolation("a membership change was applied as something else", group=group)
+        return applied.result
 
     async def create_replica(self, group: GroupId, replica: ReplicaId) -> None:
         """An empty replica that waits to be added to the group. Discards an older local one that is not in use.
         Idempotent for the same id. Raises Conflict if a working replica of the group lives here.
         """
-        raise NotImplementedError
+        await self._lifecycle.create(group, replica)
 
     async def drop_replica(self, group: GroupId) -> None:
-        """Forget the local replica: its log is dropped, its machine closed."""
-        raise NotImplementedError
+        """Forget the local replica: its log is dropped, its machine closed and discarded."""
+        self._transfers.cancel(group)
+        await self._lifecycle.drop(group)
 
     def missing(self, group: GroupId) -> Mapping[NodeId, Absence]:
         """On the leader: members whose node says it has no such replica, or a broken one: to be replaced."""
-        raise NotImplementedError
+        replica = self._engine.replicas.get(group)
+        if replica is None or replica.soft.role is not Role.LEADER:
+            return {}
+        members = replica.core.status().configuration.members
+        return {m.node: replica.absent[m.replica] for m in members if m.replica in replica.absent}
 
     def groups(self) -> tuple[GroupId, ...]:
-        raise NotImplementedError
+        return tuple(sorted({*self._engine.replicas, *self._engine.broken}))
 
     def status(self, group: GroupId) -> GroupStatus:
         """Raises NotFound."""
-        raise NotImplementedError
+        return describe(self._engine, group, log=self._log, transfers=self._transfers, last_contact=self.last_contact)
 
     def last_contact(self, node: NodeId) -> float:
         """Seconds since any message from `node`; infinity if none came since the start, 0 for this node."""
-        raise NotImplementedError
+        if node == self._node:
+            return 0.0
+        heard = self._engine.contacts.get(node)
+        return float("inf") if heard is None else self._clock.monotonic() - heard
 
     def watch(self, group: GroupId, callback: LeadershipCallback) -> Callable[[], None]:
         """Call `callback` at once and at every change of leader or term; returns what ends it."""
-        raise NotImplementedError
+        return self._leadership(group).watch(callback)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _propose(self, group: GroupId, wish: bytes | ConfigurationChange, deadline: float) -> Applied:
+        replica = self._replica(group)
+        if replica.soft.role is not Role.LEADER:
+            raise NotLeader(
+                "raft.not_leader", "this node does not lead the group", group=group,
+                leader_node=replica.leadership.node,
+            )  # fmt: skip
+        if deadline <= self._clock.monotonic():
+            raise DeadlineExceeded("raft.not_proposed", "the deadline had passed; nothing was changed", group=group)
+        future: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        replica.proposals.add(wish, deadline, future)
+        self._engine.stir(group)
+        return await future
+
+    def _replica(self, group: GroupId) -> Replica:
+        """Raises NotFound, or Unavailable for one that is broken or stopping."""
+        replica = self._engine.replicas.get(group)
+        if replica is not None:
+            return replica
+        if group in self._engine.broken or self._stopped:
+            raise stopped(group)
+        raise NotFound("raft.no_group", "this node has no replica of the group", group=group)
+
+    def _leadership(self, group: GroupId) -> Leadership:
+        return self._leaderships.setdefault(group, Leadership(self._node))
+
+    def _fetch_snapshot(self, group: GroupId, offer: SnapshotOffer) -> None:
+        replica = self._engine.replicas.get(group)
+        if replica is not None:
+            self._transfers.start(replica, offer)
+
+    def _housekeep(self, now: float) -> None:
+        """Start compactions that are due."""
+        self._ticks += 1
+        if self._ticks % HOUSEKEEPING_TICKS:
+            return
+        self._copies.sweep()
+        pinning = set(self._log.pinning())
+        for group, replica in self._engine.replicas.items():
+            pinned = group in pinning
+            if self._compaction.due(replica, now, pinned=pinned):
+                self._engine.spawn(group, self._compaction.compact(replica, now, pinned=pinned), name="compact")
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        _log.critical("a task of the host failed", node=self._node, task=name, exc_info=error)
+        self._die(error)
+
+    def _die(self, error: BaseException) -> None:
+        if not self._fatal:
+            self._fatal = True
+            self._on_fatal(error)
+
+
+def _empty(directory: Path) -> None:
+    """Transfers and copies of an earlier run mean nothing to this one."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)

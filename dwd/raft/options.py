@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dwd.base.errors import InvariantViolation
 from dwd.base.units import MIB
+from dwd.raft.core.options import NodeOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,7 @@ class HostOptions:
     tick_ms: int = 100
     election_ticks: int = 10
     """A follower stands after this many silent ticks, up to twice as many (randomised)."""
+    heartbeat_ticks: int = 2
     proposals_max: int = 4_096
     """Waiting proposals a group, past which callers get Busy."""
     reads_max: int = 16_384
@@ -34,6 +36,8 @@ class HostOptions:
     snapshot_bytes_per_second: int = 256 * MIB
     snapshot_chunk_seconds: float = 10.0
     """A transfer whose next chunk takes longer is broken off and resumed."""
+    snapshot_copy_seconds: float = 300.0
+    """How long a sender may take to make a copy."""
     snapshot_reserve_bytes: int = 64 * MIB
     """Free space that a copy or a transfer must leave."""
 
@@ -42,3 +46,12 @@ class HostOptions:
             raise InvariantViolation("what compaction leaves must be less than what starts it")
         if min(self.tick_ms, self.election_ticks, self.proposals_max, self.reads_max, self.writes_in_flight) < 1:
             raise InvariantViolation("host options must be positive")
+
+    def node_options(self) -> NodeOptions:
+        """The same for the core of each group."""
+        return NodeOptions(
+            tick_ms=self.tick_ms,
+            election_ticks_min=self.election_ticks,
+            election_ticks_max=2 * self.election_ticks,
+            heartbeat_ticks=self.heartbeat_ticks,
+        )

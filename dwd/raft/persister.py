@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dwd.base.clock import Clock
+from dwd.base.ids import GroupId
 from dwd.raft.ports import LogStore, LogWrite
 from dwd.raft.telemetry import PERSIST_SECONDS
 from dwd.runtime.tasks import Tasks
@@ -25,13 +26,19 @@ class _Batch:
 
 
 class Persister:
-    """One a host. A failed write ends the task that made it: its owner learns of it through `tasks`."""
+    """One a host. A failed write ends the task that made it: its owner learns of it through `tasks`. Groups that were
+    told to wait by `admits` are stirred when there is room.
+    """
 
-    def __init__(self, log: LogStore, clock: Clock, tasks: Tasks, *, in_flight_max: int) -> None:
+    def __init__(
+        self, log: LogStore, clock: Clock, tasks: Tasks, *, in_flight_max: int, stir: Callable[[GroupId], None]
+    ) -> None:
         self._log = log
         self._clock = clock
         self._tasks = tasks
         self._in_flight_max = in_flight_max
+        self._stir = stir
+        self._starved: set[GroupId] = set()
         self._pending = _Batch()
         self._in_flight: deque[_Batch] = deque()
 
@@ -41,13 +48,17 @@ class Persister:
             self._pending.writes.append(write)
         self._pending.callbacks.append(done)
 
-    def saturated(self) -> bool:
-        return len(self._in_flight) >= self._in_flight_max
+    def admits(self, group: GroupId) -> bool:
+        """Whether new proposals should go into the log now; else `group` is stirred when they should."""
+        if len(self._in_flight) < self._in_flight_max:
+            return True
+        self._starved.add(group)
+        return False
 
     def flush(self) -> None:
         """Hand what is pending to the store, if it may take another write."""
         batch = self._pending
-        if not batch.callbacks or self.saturated():
+        if not batch.callbacks or len(self._in_flight) >= self._in_flight_max:
             return
         self._pending = _Batch()
         self._in_flight.append(batch)
@@ -67,4 +78,7 @@ class Persister:
         while self._in_flight and self._in_flight[0].durable:
             for done in self._in_flight.popleft().callbacks:
                 done()
+        starved, self._starved = self._starved, set()
+        for group in starved:
+            self._stir(group)
         self.flush()

@@ -57,10 +57,11 @@ class Reads:
         self._count += 1
         self._arrived.append(_Read(deadline, future))
 
+    def waiting(self) -> bool:
+        return bool(self._arrived)
+
     def begin_round(self, now: float) -> ReadId | None:
-        """The id of a new round for all that arrived; None if there are none or enough rounds are out."""
-        if not self._arrived:
-            return None
+        """The id of a new round for all that arrived; None if enough rounds are out."""
         out = sum(1 for began, _ in self._rounds.values() if now - began < self._round_seconds)
         if out >= ROUNDS_MAX:
             return None

@@ -26,6 +26,8 @@ class MemberStatus:
     match: LogIndex
     state: str
     """ "probe", "replicate" or "snapshot"."""
+    caught_up: bool
+    """A learner that may be promoted now (known to the leader alone)."""
     last_contact_seconds: float
     """Since any message from the member's node; infinity if none came since this host started. 0 for itself."""
 
@@ -49,4 +51,6 @@ class GroupStatus:
     configuration: Configuration
     members: tuple[MemberStatus, ...]
     snapshot: SnapshotProgress | None
+    tail_doubt: bool
+    """The log lost its tail: the replica acknowledges nothing until a leader has confirmed its log."""
     failed: DwError | None

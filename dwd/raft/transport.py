@@ -6,7 +6,7 @@ travel on streams of their own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -83,7 +83,7 @@ class TransportHandler(Protocol):
         """A stream to or from `node` just broke."""
         ...
 
-    def serve_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncIterator[SnapshotItem]:
+    def serve_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncGenerator[SnapshotItem, None]:
         """A header, then chunks in order. Raises NotFound, Busy, NoSpace, Unavailable."""
         ...
 
@@ -101,7 +101,7 @@ class Transport(Protocol):
         """Queue for `node`, in order a kind (urgent, appends); drops when the bounded queue is full."""
         ...
 
-    def fetch_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncIterator[SnapshotItem]:
+    def fetch_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncGenerator[SnapshotItem, None]:
         """The other end of `serve_snapshot`. Raises what that raises, and Unavailable when the stream breaks."""
         ...
 

@@ -1,0 +1,81 @@
+"""When and how far a group's log is cut: never above what the machine's database holds durably.
+
+Source: raft.md section 3 - checkpoint first, cut only if it moved everything, leave a tail for followers that lag.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from dwd.base.errors import NotFound
+from dwd.base.ids import LogIndex
+from dwd.raft.options import HostOptions
+from dwd.raft.ports import LogStore
+from dwd.raft.recovery import position_at
+from dwd.raft.replica import Replica
+
+_log = structlog.get_logger("dwd.raft")
+
+RETRY_SECONDS = 5.0
+"""After a checkpoint that a long reader kept from finishing."""
+
+
+class Compaction:
+    """All groups of one host; at most one cut a group at a time."""
+
+    def __init__(self, log: LogStore, options: HostOptions) -> None:
+        self._log = log
+        self._options = options
+        self._running: set[int] = set()
+        self._not_before: dict[int, float] = {}
+
+    def due(self, replica: Replica, now: float, *, pinned: bool) -> bool:
+        """Whether to run `compact` now. `pinned`: the group keeps old segments alive while the log is over budget."""
+        group = replica.group
+        if group in self._running or now < self._not_before.get(group, now):
+            return False
+        applied = replica.applier.applied
+        first = replica.configurations_from()
+        if pinned:
+            return applied > first
+        return (
+            applied - first >= self._options.compaction_entries
+            or self._log.bytes_held(group) >= self._options.compaction_bytes
+        ) and self._target(replica, applied, pinned=False) > first
+
+    async def compact(self, replica: Replica, now: float, *, pinned: bool) -> None:
+        group = replica.group
+        self._running.add(group)
+        try:
+            durable = await replica.applier.run(replica.applier.machine.checkpoint)
+            if durable is None:
+                self._not_before[group] = now + RETRY_SECONDS
+                _log.warning("checkpoint is held up by a long reader", **replica.names())
+                return
+            await self._cut(replica, self._target(replica, durable, pinned=pinned))
+        finally:
+            self._running.discard(group)
+
+    async def _cut(self, replica: Replica, index: LogIndex) -> None:
+        if index <= replica.configurations_from():
+            return
+        try:
+            (entry, *_) = await self._log.read(replica.group, index, index, 1)
+        except NotFound:
+            return
+        if replica.closed or index <= replica.configurations_from():
+            return
+        position = position_at(replica.configurations, entry)
+        replica.compacted(position)
+        self._log.compact(replica.group, position)
+        _log.info("log compacted", **replica.names(), index=index)
+
+    def _target(self, replica: Replica, durable: LogIndex, *, pinned: bool) -> LogIndex:
+        """`durable` minus the tail that is left for followers, in entries and (by their mean size) in bytes."""
+        if pinned:
+            return durable
+        first = replica.configurations_from()
+        held = max(1, replica.core.status().last - first)
+        mean_bytes = max(1, self._log.bytes_held(replica.group) // held)
+        trailing = min(self._options.trailing_entries, self._options.trailing_bytes // mean_bytes)
+        return LogIndex(max(first, durable - trailing))

@@ -1,0 +1,198 @@
+"""The one loop that runs every group of a node: drain the inbox, tick, pump what was stirred, flush the log writes.
+
+It sleeps until something happens and never waits for disk or network: those tell it when they are done. A tick that
+comes late is one tick: a pause of this process must not make its followers stand (raft.md section 5).
+
+Invariant: an error in one group's turn stops that group here and no other; only a failed log stops the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from dwd.base.clock import Clock
+from dwd.base.errors import DwError, InvariantViolation, StorageFailed, Unavailable
+from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.raft.core.status import NodeStatus
+from dwd.raft.options import HostOptions
+from dwd.raft.persister import Persister
+from dwd.raft.replica import Replica
+from dwd.raft.telemetry import DROPPED, LOOP_LAG_SECONDS
+from dwd.raft.transport import Absence, Absent, Parcel, Transport
+from dwd.runtime.tasks import Tasks
+
+_log = structlog.get_logger("dwd.raft")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A replica that stopped serving here. `last` is what it looked like then; None if it never ran."""
+
+    replica: ReplicaId
+    error: DwError
+    last: NodeStatus | None
+
+
+class Engine:
+    """Holds the live replicas and the broken ones. `on_tick(now)` runs after each tick, for slow housekeeping."""
+
+    def __init__(
+        self,
+        *,
+        node: NodeId,
+        clock: Clock,
+        options: HostOptions,
+        transport: Transport,
+        tasks: Tasks,
+        on_fatal: Callable[[BaseException], None],
+        on_tick: Callable[[float], None],
+    ) -> None:
+        self.replicas: dict[GroupId, Replica] = {}
+        self.broken: dict[GroupId, Broken] = {}
+        self.contacts: dict[NodeId, float] = {}
+        """When each node was last heard of, on the monotonic clock."""
+        self._node = node
+        self._clock = clock
+        self._options = options
+        self._transport = transport
+        self._tasks = tasks
+        self._on_fatal = on_fatal
+        self._on_tick = on_tick
+        self._inbox: deque[tuple[NodeId, GroupId, Sequence[Parcel]]] = deque()
+        self._inbox_size = 0
+        self._unreachable: set[NodeId] = set()
+        self._stirred: set[GroupId] = set()
+        self._tick_due = False
+        self._wake = asyncio.Event()
+
+    # -- what others tell the loop ------------------------------------------------------------------------------
+
+    def received(self, node: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
+        self.contacts[node] = self._clock.monotonic()
+        if self._inbox_size + len(parcels) > self._options.inbox_max:
+            DROPPED.add(len(parcels), queue="inbox")
+            return
+        self._inbox_size += len(parcels)
+        self._inbox.append((node, group, parcels))
+        self._wake.set()
+
+    def unreachable(self, node: NodeId) -> None:
+        self._unreachable.add(node)
+        self._wake.set()
+
+    def stir(self, group: GroupId) -> None:
+        self._stirred.add(group)
+        self._wake.set()
+
+    def fail(self, group: GroupId, error: BaseException) -> None:
+        """Stop `group` on this node, or the node itself if it is the storage that failed."""
+        if isinstance(error, StorageFailed):
+            self._on_fatal(error)
+            return
+        replica = self.replicas.pop(group, None)
+        if replica is None:
+            return
+        reason = error if isinstance(error, DwError) else InvariantViolation(f"unexpected {error!r}", group=group)
+        _log.critical("group stops serving on this node", **replica.names(), error=str(reason), exc_info=error)
+        self.broken[group] = Broken(replica=replica.id, error=reason, last=replica.core.status())
+        self.close_replica(replica, stopped(group))
+
+    def spawn(self, group: GroupId, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Background work of a group, with its errors kept to the group."""
+        _ = self._tasks.spawn(self._contained(group, work), name=f"{name}-{group}")
+
+    def close_replica(self, replica: Replica, error: DwError) -> None:
+        replica.closed = True
+        replica.proposals.close(error)
+        replica.reads.close(error)
+        replica.leadership.changed(NodeId(0), replica.soft.term)
+        replica.applier.close()
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    async def run(self, persister: Persister) -> None:
+        """Until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._turn()
+            persister.flush()
+
+    async def run_ticks(self) -> None:
+        """Until cancelled. Missed ticks are not made up for."""
+        period = self._options.tick_ms / 1000
+        due = self._clock.monotonic() + period
+        while True:
+            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
+            now = self._clock.monotonic()
+            lag = now - due
+            LOOP_LAG_SECONDS.record(max(0.0, lag))
+            due = due + period if lag < period else now + period
+            self._tick_due = True
+            self._wake.set()
+
+    def _turn(self) -> None:
+        inbox, self._inbox, self._inbox_size = self._inbox, deque(), 0
+        for node, group, parcels in inbox:
+            replica = self.replicas.get(group)
+            if replica is None:
+                self._answer_absent(node, group, parcels)
+            else:
+                self._guard(replica, partial(replica.receive, node, parcels))
+                self._stirred.add(group)
+        if self._unreachable:
+            self._report_unreachable()
+        if self._tick_due:
+            self._tick()
+        stirred, self._stirred = self._stirred, set()
+        for group in stirred:
+            replica = self.replicas.get(group)
+            if replica is not None:
+                self._guard(replica, replica.pump)
+
+    def _tick(self) -> None:
+        self._tick_due = False
+        now = self._clock.monotonic()
+        for replica in tuple(self.replicas.values()):
+            self._guard(replica, partial(replica.tick, now))
+        self._stirred.update(self.replicas)
+        self._on_tick(now)
+
+    def _report_unreachable(self) -> None:
+        nodes, self._unreachable = self._unreachable, set()
+        for replica in tuple(self.replicas.values()):
+            for node in nodes:
+                self._guard(replica, partial(replica.node_unreachable, node))
+            self._stirred.add(replica.group)
+
+    def _guard(self, replica: Replica, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other groups must go on
+            self.fail(replica.group, error)
+
+    def _answer_absent(self, node: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
+        broken = self.broken.get(group)
+        for parcel in parcels:
+            if not isinstance(parcel, Absent):
+                quarantined = broken is not None and broken.replica == parcel.target
+                reason = Absence.QUARANTINED if quarantined else Absence.UNKNOWN
+                absent = Absent(source=parcel.target, target=parcel.source, reason=reason)
+                self._transport.send(node, group, [absent])
+
+    async def _contained(self, group: GroupId, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - as in `_guard`
+            self.fail(group, error)
+
+
+def stopped(group: GroupId) -> Unavailable:
+    return Unavailable("raft.replica_stopped", "this node stopped serving the group", group=group)

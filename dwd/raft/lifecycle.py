@@ -1,0 +1,199 @@
+"""How replicas come to live on a node and leave it: recovered at start, bootstrapped, created empty, dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from dwd.base.clock import Rng
+from dwd.base.errors import Conflict, DwError, InvalidArgument, StorageFailed
+from dwd.base.ids import GroupId, ReplicaId, Stamp
+from dwd.raft.applier import Applier
+from dwd.raft.core.node import Node
+from dwd.raft.core.types import (
+    EMPTY_HARD_STATE,
+    EMPTY_SNAPSHOT,
+    ZERO_INDEX,
+    ZERO_TERM,
+    Configuration,
+    Entry,
+    Role,
+    SnapshotMeta,
+)
+from dwd.raft.engine import Broken, Engine, stopped
+from dwd.raft.leadership import Leadership
+from dwd.raft.ports import Doubt, LogWrite, RecoveredLog, StateMachine
+from dwd.raft.recovery import configurations, reconcile
+from dwd.raft.replica import Replica
+from dwd.raft.surroundings import Surroundings
+
+_log = structlog.get_logger("dwd.raft")
+
+
+class Lifecycle:
+    """One a host. Changes to one group take their turn."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        around: Surroundings,
+        machines: Callable[[GroupId], StateMachine],
+        discard_machine: Callable[[GroupId], None],
+        leadership: Callable[[GroupId], Leadership],
+        rng: Rng,
+    ) -> None:
+        self._engine = engine
+        self._around = around
+        self._machines = machines
+        self._discard_machine = discard_machine
+        self._leadership = leadership
+        self._rng = rng
+        self._turns: dict[GroupId, asyncio.Lock] = {}
+        self._executors: list[ThreadPoolExecutor] = []
+
+    async def recover(self) -> None:
+        """Open every group the log knows. A broken one is kept aside, the others run."""
+        for log in tuple(self._around.log.recovered().values()):
+            async with self._turn(log.group):
+                if log.doubt is Doubt.CORRUPT:
+                    _log.critical("log is corrupt: replica discarded", node=self._around.node, group=log.group)
+                    await self._forget(log.group)
+                else:
+                    await self._open_or_break(log)
+
+    async def bootstrap(self, group: GroupId, configuration: Configuration) -> None:
+        own = configuration.on_node(self._around.node)
+        if own is None:
+            raise InvalidArgument("raft.bootstrap", "the first configuration has no member on this node", group=group)
+        async with self._turn(group):
+            if group in self._engine.replicas or group in self._engine.broken or group in self._around.log.recovered():
+                return
+            start = SnapshotMeta(index=ZERO_INDEX, term=ZERO_TERM, stamp=Stamp(0), configuration=configuration)
+            await self._begin(group, own.replica, start)
+
+    async def create(self, group: GroupId, replica: ReplicaId) -> None:
+        async with self._turn(group):
+            present = self._engine.replicas.get(group)
+            if present is not None and present.id == replica:
+                return
+            if present is not None and self._in_use(present):
+                raise Conflict("raft.replica_in_use", "a working replica of the group lives here", group=group)
+            await self._forget(group)
+            await self._begin(group, replica, EMPTY_SNAPSHOT)
+
+    async def drop(self, group: GroupId) -> None:
+        async with self._turn(group):
+            await self._forget(group)
+
+    async def close(self) -> None:
+        """Wait for the machines' threads to end."""
+        for executor in self._executors:
+            await asyncio.to_thread(executor.shutdown, wait=True)
+
+    # -- steps --------------------------------------------------------------------------------------------------
+
+    async def _begin(self, group: GroupId, replica: ReplicaId, start: SnapshotMeta) -> None:
+        """A new replica: durable in the log first, so that a crash leaves nothing half made."""
+        write = LogWrite(group=group, replica=replica, hard_state=EMPTY_HARD_STATE, reset=start)
+        await self._around.log.write([write])
+        fresh = RecoveredLog(
+            group=group, replica=replica, hard_state=EMPTY_HARD_STATE, compacted=start, entries=(), doubt=Doubt.NONE
+        )
+        await self._open(fresh)
+        _log.info("replica created", node=self._around.node, group=group, replica=replica)
+
+    async def _open_or_break(self, log: RecoveredLog) -> None:
+        try:
+            await self._open(log)
+        except StorageFailed:
+            raise
+        except DwError as error:
+            _log.critical("group cannot serve on this node", node=self._around.node, group=log.group, error=str(error))
+            self._engine.broken[log.group] = Broken(replica=log.replica, error=error, last=None)
+
+    async def _open(self, log: RecoveredLog) -> None:
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"raft-group-{log.group}")
+        loop = asyncio.get_running_loop()
+        machine = None
+        try:
+            machine = await loop.run_in_executor(executor, self._machines, log.group)
+            position = await loop.run_in_executor(executor, machine.position)
+            log, write = reconcile(log, position)
+            if write is not None:
+                _log.warning("log reset to the state machine", node=self._around.node, group=log.group)
+                await self._around.log.write([write])
+            self._run(log, machine, position, executor)
+        except BaseException:
+            if machine is not None:
+                executor.submit(machine.close)
+            executor.shutdown(wait=False)
+            raise
+        self._executors.append(executor)
+
+    def _run(
+        self, log: RecoveredLog, machine: StateMachine, position: SnapshotMeta, executor: ThreadPoolExecutor
+    ) -> None:
+        known = configurations(log, position.index)
+        core = Node(
+            group=log.group,
+            replica=log.replica,
+            options=self._around.options.node_options(),
+            rng=self._rng,
+            hard_state=log.hard_state,
+            snapshot=log.compacted,
+            entries=log.entries,
+            applied=position.index,
+            applied_configuration=known[-1][1],
+            tail_doubt=log.doubt is Doubt.TAIL,
+        )
+        applier = Applier(
+            log.group,
+            machine,
+            executor,
+            applied=position.index,
+            entries_max=self._around.options.apply_entries_max,
+            bytes_max=self._around.options.apply_bytes_max,
+            clock=self._around.clock,
+            on_applied=lambda entries, results: self._applied(log.group, entries, results),
+            on_failed=lambda error: self._around.fail(log.group, error),
+        )
+        self._engine.broken.pop(log.group, None)
+        self._engine.replicas[log.group] = Replica(
+            group=log.group,
+            replica=log.replica,
+            core=core,
+            applier=applier,
+            leadership=self._leadership(log.group),
+            configurations=known,
+            around=self._around,
+        )
+        self._around.stir(log.group)
+
+    def _applied(self, group: GroupId, entries: Sequence[Entry], results: Sequence[object]) -> None:
+        replica = self._engine.replicas.get(group)
+        if replica is not None:
+            replica.on_applied(entries, results)
+
+    async def _forget(self, group: GroupId) -> None:
+        """The log first: what a crash leaves of the machine is discarded when a replica is made again."""
+        replica = self._engine.replicas.pop(group, None)
+        self._engine.broken.pop(group, None)
+        if replica is not None:
+            self._engine.close_replica(replica, stopped(group))
+            await replica.applier.closed()
+        await self._around.log.drop(group)
+        await asyncio.to_thread(self._discard_machine, group)
+
+    def _in_use(self, replica: Replica) -> bool:
+        """It leads, or heard a leader not long ago."""
+        options = self._around.options
+        patience = 4 * options.election_ticks * options.tick_ms / 1000
+        recent = self._around.clock.monotonic() - replica.heard_leader < patience
+        return replica.soft.role is Role.LEADER or recent
+
+    def _turn(self, group: GroupId) -> asyncio.Lock:
+        return self._turns.setdefault(group, asyncio.Lock())

@@ -1,0 +1,55 @@
+"""What other nodes may ask of this one: the host's side of the transport."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+from dwd.base.errors import NotFound
+from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.raft.core.types import SnapshotMeta
+from dwd.raft.engine import Engine
+from dwd.raft.lifecycle import Lifecycle
+from dwd.raft.replica import Replica
+from dwd.raft.snapshots.copies import Copies
+from dwd.raft.transport import Parcel, SnapshotItem, SnapshotRequest
+
+
+class Reception:
+    """Implements `TransportHandler`."""
+
+    def __init__(self, engine: Engine, copies: Copies, lifecycle: Lifecycle) -> None:
+        self._engine = engine
+        self._copies = copies
+        self._lifecycle = lifecycle
+
+    def received(self, node: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
+        self._engine.received(node, group, parcels)
+
+    def broken(self, node: NodeId) -> None:
+        self._engine.unreachable(node)
+
+    async def serve_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncGenerator[SnapshotItem, None]:
+        """Tells the core whether the target took all of it, so that it sends the rest from the log."""
+        del node
+        replica = self._engine.replicas.get(request.group)
+        if replica is None or replica.id != request.source:
+            raise NotFound("raft.no_replica", "the replica asked for a snapshot does not live here")
+        whole = False
+        try:
+            async with aclosing(self._copies.serve(request, partial(_copy, replica))) as items:
+                async for item in items:
+                    yield item
+            whole = True
+        finally:
+            if not replica.closed:
+                replica.snapshot_sent(request.target, ok=whole)
+
+    async def prepare_replica(self, group: GroupId, replica: ReplicaId) -> None:
+        await self._lifecycle.create(group, replica)
+
+
+async def _copy(replica: Replica, path: Path) -> SnapshotMeta:
+    return await replica.applier.run(partial(replica.applier.machine.copy_snapshot, path))

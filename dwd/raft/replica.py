@@ -1,0 +1,324 @@
+"""One live replica: its core, its state machine, and what callers wait for. Follows the duties stated at `Effects`.
+
+Everything here runs on the event loop, called by the host's loop (`pump`, `receive`, `tick`) or by completions, which
+only tell the core and stir the loop. An exception of `guarded` work stops this replica and no other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from dwd.base.errors import Corrupt, InvariantViolation, NotFound
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
+from dwd.raft.applier import Applier
+from dwd.raft.core.configuration_codec import decode_configuration
+from dwd.raft.core.effects import Effects, Fetch, SoftState
+from dwd.raft.core.messages import Message
+from dwd.raft.core.node import Node
+from dwd.raft.core.types import Configuration, Entry, EntryKind, Role, SnapshotMeta
+from dwd.raft.leadership import NO_NODE, Leadership
+from dwd.raft.ports import LogWrite
+from dwd.raft.proposals import Proposal, Proposals
+from dwd.raft.reads import Reads
+from dwd.raft.surroundings import Surroundings
+from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS
+from dwd.raft.transport import Absence, Absent, Parcel
+
+_log = structlog.get_logger("dwd.raft")
+
+
+class Replica:
+    """`applier` and `leadership` are given in; `configurations` lists (index, configuration) in force from there on,
+    from the log's compacted position up to what is applied.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: GroupId,
+        replica: ReplicaId,
+        core: Node,
+        applier: Applier,
+        leadership: Leadership,
+        configurations: list[tuple[LogIndex, Configuration]],
+        around: Surroundings,
+    ) -> None:
+        options = around.options
+        self.group = group
+        self.id = replica
+        self.core = core
+        self.applier = applier
+        self.configurations = configurations
+        self.soft = SoftState(role=Role.FOLLOWER, leader=ReplicaId(0), term=core.status().term)
+        self.leadership = leadership
+        self.proposals = Proposals(group, options.proposals_max)
+        self.reads = Reads(
+            group,
+            limit=options.reads_max,
+            boot=around.boot,
+            round_seconds=options.tick_ms * options.election_ticks / 1000,
+        )
+        self.absent: dict[ReplicaId, Absence] = {}
+        """Replicas whose node said that it cannot speak for them, until they speak."""
+        self.heard_leader = float("-inf")
+        self._fetched_file: tuple[SnapshotMeta, Path] | None = None
+        self.closed = False
+        self._routes: dict[ReplicaId, NodeId] = {}
+        self._around = around
+        self._held: deque[Effects] | None = None
+        """Effects whose persisting and applying wait for a snapshot that is being installed."""
+        self._unpersisted = 0
+        self._refresh_routes()
+
+    # -- what the loop calls ------------------------------------------------------------------------------------
+
+    def receive(self, node: NodeId, parcels: Sequence[Parcel]) -> None:
+        for parcel in parcels:
+            if parcel.target != self.id:
+                self._refuse(node, parcel)
+            elif isinstance(parcel, Absent):
+                self._note_absence(parcel)
+            else:
+                self._routes[parcel.source] = node
+                if self.absent:
+                    self.absent.pop(parcel.source, None)
+                if parcel.source == self.soft.leader:
+                    self.heard_leader = self._around.clock.monotonic()
+                self.core.step(parcel)
+
+    def tick(self, now: float) -> None:
+        self.core.tick()
+        self.proposals.overdue(now)
+        self.reads.overdue(now)
+
+    def pump(self) -> None:
+        """Hand the core what waits for it and perform its effects, until there is neither."""
+        while True:
+            if self.proposals.waiting() and self._around.persister.admits(self.group):
+                self._propose(self.proposals.hand_over(self._around.options.propose_batch_max))
+            if self.reads.waiting():
+                read = self.reads.begin_round(self._around.clock.monotonic())
+                if read is not None:
+                    self.core.read_index(read)
+            if not self.core.has_effects():
+                return
+            self._perform(self.core.take_effects())
+
+    def node_unreachable(self, node: NodeId) -> None:
+        for member in self.core.status().configuration.members:
+            if self._routes.get(member.replica, member.node) == node and member.replica != self.id:
+                self.core.report_unreachable(member.replica)
+
+    def node_of(self, replica: ReplicaId) -> NodeId:
+        return self._routes.get(replica, NO_NODE)
+
+    # -- effects ------------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: Effects) -> None:
+        if effects.messages_now:
+            self._send(effects.messages_now)
+        if self._held is not None:
+            self._held.append(effects)
+        elif effects.snapshot is not None:
+            self._held = deque()
+            self._around.spawn(self.group, self._install(effects, effects.snapshot), name="install")
+        else:
+            self._persist(effects)
+        self._answer(effects)
+        for fetch in effects.fetches:
+            self._around.spawn(self.group, self._fetch(fetch), name="fetch")
+        if effects.offer is not None:
+            self._around.fetch_snapshot(self.group, effects.offer)
+
+    def _answer(self, effects: Effects) -> None:
+        """What callers are told. Acceptances before a loss of leadership, which turns them into unknown outcomes."""
+        if effects.accepted:
+            self.proposals.accepted(effects.accepted)
+        if effects.refused:
+            self.proposals.refused(effects.refused)
+        if effects.soft_state is not None:
+            self._soft_state(effects.soft_state)
+        if effects.reads:
+            self.reads.ready(effects.reads, self.applier.applied)
+        if effects.reads_refused:
+            self.reads.refused(effects.reads_refused)
+
+    def _persist(self, effects: Effects) -> None:
+        """Duties 2 to 4 of effects whose snapshot, if any, is installed."""
+        if effects.must_persist() or effects.tail_confirmed:
+            write = LogWrite(
+                group=self.group,
+                replica=self.id,
+                hard_state=effects.hard_state,
+                entries=effects.entries,
+                reset=effects.snapshot,
+                tail_confirmed=effects.tail_confirmed,
+            )
+            self._unpersisted += 1
+            self._around.persister.queue(write, partial(self._durable, effects))
+            if any(entry.kind is EntryKind.CONFIGURATION for entry in effects.entries):
+                self._refresh_routes()
+        elif self._unpersisted:
+            if effects.messages_durable:
+                self._unpersisted += 1
+                self._around.persister.queue(None, partial(self._durable, effects))
+        else:
+            self.core.persisted(effects.write)
+            if effects.messages_durable:
+                self._send(effects.messages_durable)
+        if effects.committed:
+            self.applier.add(effects.committed)
+
+    def _durable(self, effects: Effects) -> None:
+        self._unpersisted -= 1
+        if self.closed:
+            return
+        if effects.messages_durable:
+            self._send(effects.messages_durable)
+        try:
+            self.core.persisted(effects.write)
+        except (InvariantViolation, Corrupt) as error:
+            self._around.fail(self.group, error)
+        else:
+            self._around.stir(self.group)
+
+    async def _install(self, effects: Effects, meta: SnapshotMeta) -> None:
+        """Duty 2 of effects with a snapshot; what came meanwhile follows."""
+        fetched, self._fetched_file = self._fetched_file, None
+        if fetched is None or fetched[0] != meta:
+            raise InvariantViolation("the core installs a snapshot that was not fetched", group=self.group)
+        await self.applier.run(partial(self.applier.machine.install_snapshot, fetched[1], meta))
+        self.applier.skip_to(meta.index)
+        self.configurations[:] = [(meta.index, meta.configuration)]
+        held, self._held = self._held or deque(), None
+        self._refresh_routes()
+        self._persist(effects)
+        for later in held:
+            self._persist(later)
+        self.reads.applied(self.applier.applied)
+        _log.info("snapshot installed", **self.names(), index=meta.index)
+        self._around.stir(self.group)
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        try:
+            entries = await self._around.log.read(self.group, fetch.first, fetch.last, fetch.bytes_max)
+        except NotFound:
+            entries = ()
+        if not self.closed:
+            self.core.fetched(fetch.target, entries)
+            self._around.stir(self.group)
+
+    def _soft_state(self, soft: SoftState) -> None:
+        led = self.soft.role is Role.LEADER
+        self.soft = soft
+        if led and soft.role is not Role.LEADER:
+            self.proposals.lost_leadership()
+            self.absent.clear()
+        self._publish_leader()
+
+    def _publish_leader(self) -> None:
+        node = self.node_of(self.soft.leader)
+        if self.leadership.changed(node, self.soft.term):
+            LEADER_CHANGES.add(1, group=self.group)
+            _log.info("leadership changed", **self.names(), leader_node=node, role=self.soft.role.name.lower())
+
+    # -- callers and completions --------------------------------------------------------------------------------
+
+    def _propose(self, proposals: list[Proposal]) -> None:
+        unix_ms = self._around.clock.unix_ms()
+        commands = [(proposal.id, proposal.wish) for proposal in proposals if isinstance(proposal.wish, bytes)]
+        if commands:
+            PROPOSALS.add(len(commands), group=self.group)
+            self.core.propose(commands, unix_ms=unix_ms)
+        for proposal in proposals:
+            if not isinstance(proposal.wish, bytes):
+                self.core.propose_configuration(proposal.id, proposal.wish, unix_ms=unix_ms)
+
+    def on_applied(self, entries: Sequence[Entry], results: Sequence[object]) -> None:
+        """The machine applied `entries`."""
+        for at, entry in enumerate(entries):
+            if entry.kind is EntryKind.CONFIGURATION:
+                configuration = decode_configuration(entry.payload)
+                self.configurations.append((entry.index, configuration))
+                results = [*results[:at], configuration, *results[at + 1 :]]
+                self._forget_strangers(configuration)
+        self.proposals.applied(entries, results)
+        self.reads.applied(self.applier.applied)
+        try:
+            self.core.applied(entries[-1].index)
+        except (InvariantViolation, Corrupt) as error:
+            self._around.fail(self.group, error)
+        else:
+            self._around.stir(self.group)
+
+    def configurations_from(self) -> LogIndex:
+        """The log's compacted position."""
+        return self.configurations[0][0]
+
+    def compacted(self, position: SnapshotMeta) -> None:
+        """The log is about to be cut there."""
+        self.core.compacted(position)
+        later = [known for known in self.configurations if known[0] > position.index]
+        self.configurations[:] = [(position.index, position.configuration), *later]
+        self._around.stir(self.group)
+
+    def snapshot_fetched(self, meta: SnapshotMeta, path: Path) -> None:
+        """The offer's file is here. It is consumed, or deleted if it is no longer wanted."""
+        if self._held is not None:
+            path.unlink(missing_ok=True)
+            return
+        self._fetched_file = (meta, path)
+        self.core.snapshot_fetched(meta)
+        self.pump()
+        if self._held is None:
+            self._fetched_file = None
+            path.unlink(missing_ok=True)
+
+    def snapshot_abandoned(self) -> None:
+        self.core.snapshot_abandoned()
+        self._around.stir(self.group)
+
+    def snapshot_sent(self, target: ReplicaId, *, ok: bool) -> None:
+        self.core.report_snapshot(target, ok=ok)
+        self._around.stir(self.group)
+
+    def names(self) -> dict[str, int]:
+        """For log lines."""
+        return {"node": self._around.node, "group": self.group, "replica": self.id, "term": self.soft.term}
+
+    # -- the way to peers ---------------------------------------------------------------------------------------
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        by_node: dict[NodeId, list[Message]] = {}
+        for message in messages:
+            node = self._routes.get(message.target)
+            if node is not None:
+                by_node.setdefault(node, []).append(message)
+        for node, parcels in by_node.items():
+            self._around.transport.send(node, self.group, parcels)
+
+    def _refuse(self, node: NodeId, parcel: Parcel) -> None:
+        """Another replica is meant: one that lived here before. Answers to an answer are never given."""
+        if not isinstance(parcel, Absent):
+            absent = Absent(source=parcel.target, target=parcel.source, reason=Absence.UNKNOWN)
+            self._around.transport.send(node, self.group, [absent])
+
+    def _note_absence(self, absent: Absent) -> None:
+        if self.soft.role is Role.LEADER and absent.source not in self.absent:
+            _log.warning("replica is missing", **self.names(), missing=absent.source, reason=absent.reason.name.lower())
+        self.absent[absent.source] = absent.reason
+        self.core.report_unreachable(absent.source)
+
+    def _refresh_routes(self) -> None:
+        for member in self.core.status().configuration.members:
+            self._routes[member.replica] = member.node
+        self._publish_leader()
+
+    def _forget_strangers(self, configuration: Configuration) -> None:
+        members = {member.replica for member in configuration.members}
+        self.absent = {replica: reason for replica, reason in self.absent.items() if replica in members}

@@ -1,0 +1,40 @@
+"""What a replica needs of its host, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dwd.base.clock import Clock
+from dwd.base.ids import GroupId, NodeId
+from dwd.raft.core.messages import SnapshotOffer
+from dwd.raft.options import HostOptions
+from dwd.raft.persister import Persister
+from dwd.raft.ports import LogStore
+from dwd.raft.transport import Transport
+
+
+class Spawn(Protocol):
+    """Background work for a group: an error in it stops that group on this node, a StorageFailed the node."""
+
+    def __call__(self, group: GroupId, work: Coroutine[Any, Any, None], *, name: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    node: NodeId
+    boot: int
+    """Random bits that tell this run from earlier ones."""
+    clock: Clock
+    options: HostOptions
+    log: LogStore
+    persister: Persister
+    transport: Transport
+    spawn: Spawn
+    stir: Callable[[GroupId], None]
+    """The group has something to do: pump it at the loop's next turn."""
+    fail: Callable[[GroupId, BaseException], None]
+    """The group's replica is broken: stop it on this node."""
+    fetch_snapshot: Callable[[GroupId, SnapshotOffer], None]
+    """Start or replace the transfer of an offer; its end is told to the replica."""
