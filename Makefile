@@ -1,0 +1,92 @@
+# The one way to do things here. Works on a fresh clone with Python 3.11 or newer, a C compiler and make.
+#
+#   users        setup run demo test
+#   developers   proto fmt lint type unit integration perf docs check lock clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	"$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+READY := $(VENV)/.ready
+SOURCES := dwd dwctl tools tests $(wildcard perf)
+PYTEST := $(PY) -m pytest
+
+.PHONY: help setup run demo test proto proto-check fmt fmt-check lint type contracts tidy unit integration perf docs check lock clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv from the lock file
+
+# Made anew only when the lock or the project's own description changed. pip checks every hash.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed (on Debian: apt-get install python3-venv)"; exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+run: $(READY) ## six nodes in the foreground with a live view; data stays in ./data
+	$(VENV)/bin/dwctl dev run --dir data
+
+demo: $(READY) ## store real files on six nodes, kill two, lose nothing
+	$(PY) perf/demo.py
+
+# Unit tests share the cores; tests that start real processes then run one after another.
+test: $(READY) ## every test
+	$(PYTEST) -n 2 --dist worksteal -m "not integration"
+	$(if $(wildcard tests/integration/*.py),$(PYTEST) -m integration)
+
+proto: $(READY) ## generate dwd/pb from proto/
+	$(PY) tools/protos.py
+
+proto-check: $(READY)
+	$(PY) tools/protos.py --check
+
+fmt: $(READY) ## format
+	$(PY) -m ruff format $(SOURCES)
+	$(PY) -m ruff check --fix-only --quiet $(SOURCES)
+
+fmt-check: $(READY)
+	$(PY) -m ruff format --check --quiet $(SOURCES) || { echo "not formatted, run: make fmt"; $(PY) -m ruff format --check $(SOURCES); }
+
+lint: $(READY) contracts tidy ## ruff, import contracts, size limits
+	$(PY) -m ruff check $(SOURCES)
+
+contracts: $(READY)
+	$(VENV)/bin/lint-imports --no-cache
+
+tidy: $(READY)
+	$(PY) tools/tidy.py
+
+type: $(READY) ## mypy --strict
+	$(PY) -m mypy
+
+unit: $(READY) ## unit tests only
+	$(PYTEST) -n 2 --dist worksteal tests/unit
+
+integration: $(READY) ## tests that start real daemons
+	$(PYTEST) -m integration
+
+perf: $(READY) ## measure a running six-node cluster
+	$(PY) perf/run.py
+
+docs: $(READY) ## write deploy/dwd.toml and the references from the code
+	$(PY) tools/docs.py
+
+# Exactly what CI runs. The tests come last: their closing line ends the output.
+check: $(READY) fmt-check lint type proto-check ## everything that must hold before a change lands
+	@$(MAKE) --no-print-directory test
+
+lock: ## resolve the dependencies anew into requirements.lock (UPGRADE=1 takes newer versions)
+	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install --quiet pip-tools && \
+	"$$scratch/bin/python" tools/lock.py $(if $(UPGRADE),--upgrade)
+
+clean: ## remove everything that make made (not ./data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
