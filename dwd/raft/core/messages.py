@@ -93,7 +93,9 @@ class ReadRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadReply:
-    """`index` 0 with `refused`: the leader could not confirm; the reader asks again."""
+    """`index` 0 with `refused`: the leader could not confirm; the reader asks again. `refused` with an index, to a
+    doubtful reader only: not confirmed, but the reader's doubtful vote was among those the leader won with.
+    """
 
     source: ReplicaId
     target: ReplicaId

@@ -10,16 +10,31 @@ from collections.abc import Sequence
 
 from dwd.base.clock import Rng
 from dwd.base.ids import GroupId, LogIndex, ReplicaId
+from dwd.raft.core import commit, configure, doubt, elect, gather, propose, replicate, snapshot, step, tick
+from dwd.raft.core import read as reading
+from dwd.raft.core.describe import describe
 from dwd.raft.core.effects import Effects
+from dwd.raft.core.elect import reset_patience
+from dwd.raft.core.invariants import check
 from dwd.raft.core.messages import Message
 from dwd.raft.core.options import NodeOptions
+from dwd.raft.core.state import start
 from dwd.raft.core.status import NodeStatus
 from dwd.raft.core.types import (
-    Configuration, ConfigurationChange, Entry, HardState, ProposalId, ReadId, SnapshotMeta, WriteId,
+    Configuration,
+    ConfigurationChange,
+    Entry,
+    HardState,
+    ProposalId,
+    ReadId,
+    SnapshotMeta,
+    WriteId,
 )  # fmt: skip
 
 
 class Node:
+    __slots__ = ("_state",)
+
     def __init__(
         self, *, group: GroupId, replica: ReplicaId, options: NodeOptions, rng: Rng, hard_state: HardState,
         snapshot: SnapshotMeta, entries: Sequence[Entry], applied: LogIndex, applied_configuration: Configuration,
@@ -31,79 +46,95 @@ class Node:
         with the same `snapshot`: index 0, term 0 and the first configuration; a replica that is to be added as a
         learner starts with EMPTY_SNAPSHOT. Raises InvariantViolation when these contradict each other.
         """
-        raise NotImplementedError
+        self._state = start(
+            group=group, replica=replica, options=options, rng=rng, hard_state=hard_state, snapshot=snapshot,
+            entries=entries, applied=applied, applied_configuration=applied_configuration, tail_doubt=tail_doubt,
+        )  # fmt: skip
+        reset_patience(self._state)
 
     def step(self, message: Message) -> None:
         """Take a message from a peer. One that is stale, misdirected or from a stranger is dropped."""
-        raise NotImplementedError
+        step.step(self._state, message)
+        check(self._state)
 
     def tick(self) -> None:
         """`options.tick_ms` have passed. After a pause of this process call it once, not as often as was missed."""
-        raise NotImplementedError
+        tick.tick(self._state)
+        check(self._state)
 
     def propose(self, items: Sequence[tuple[ProposalId, bytes]], *, unix_ms: int) -> None:
         """Append commands; each id appears in the next effects' `accepted` or `refused` (NotLeader, Busy)."""
-        raise NotImplementedError
+        propose.propose(self._state, items, unix_ms=unix_ms)
+        check(self._state)
 
     def propose_configuration(self, proposal: ProposalId, change: ConfigurationChange, *, unix_ms: int) -> None:
         """As `propose`; refused with Conflict while a change is in flight, SafetyRefused when it endangers the quorum,
         InvalidArgument / NotFound / AlreadyExists when it makes no sense. The entry's payload is the whole new
         configuration: `configuration_codec.decode_configuration`.
         """
-        raise NotImplementedError
+        configure.propose_configuration(self._state, proposal, change, unix_ms=unix_ms)
+        check(self._state)
 
     def read_index(self, read: ReadId) -> None:
         """Ask for the index at which a linearizable read may be answered; any role. Every read ends in `reads` or
         `reads_refused` (NotLeader, Busy, Unavailable) within an election timeout of ticks.
         """
-        raise NotImplementedError
+        reading.read_index(self._state, read)
+        check(self._state)
 
     def report_unreachable(self, replica: ReplicaId) -> None:
         """The stream to or from `replica` broke. A leader probes it; a follower whose leader it is stops waiting."""
-        raise NotImplementedError
+        elect.report_unreachable(self._state, replica)
+        check(self._state)
 
     def report_snapshot(self, replica: ReplicaId, *, ok: bool) -> None:
         """On the leader: the peer took the offered snapshot whole, or the transfer ended."""
-        raise NotImplementedError
+        snapshot.reported(self._state, replica, ok=ok)
+        check(self._state)
 
     def fetched(self, target: ReplicaId, entries: Sequence[Entry]) -> None:
         """The answer to `Effects.fetches`, from its `first` on, as far as `bytes_max` goes. Empty: the log no longer
         has them, or could not be read: the peer gets a snapshot.
         """
-        raise NotImplementedError
+        replicate.fetched(self._state, target, entries)
+        check(self._state)
 
     def snapshot_fetched(self, meta: SnapshotMeta) -> None:
         """The file of `Effects.offer` is here, whole and verified; `meta` is its own position. If it is still wanted,
         the next effects carry it as `snapshot`, else nothing happens and the shell drops the file.
         """
-        raise NotImplementedError
+        snapshot.fetched(self._state, meta)
+        check(self._state)
 
     def snapshot_abandoned(self) -> None:
         """Fetching the offer failed; the leader will offer again."""
-        raise NotImplementedError
+        self._state.offer = None
 
     def compacted(self, meta: SnapshotMeta) -> None:
         """The log up to `meta.index` is going away. Never above what is applied."""
-        raise NotImplementedError
+        snapshot.compacted(self._state, meta)
+        check(self._state)
 
     def persisted(self, write: WriteId) -> None:
         """All effects up to `write` are durable."""
-        raise NotImplementedError
+        gather.persisted(self._state, write)
+        check(self._state)
 
     def applied(self, index: LogIndex) -> None:
         """The state machine has applied everything up to `index`."""
-        raise NotImplementedError
+        commit.applied(self._state, index)
+        check(self._state)
 
     def trust_tail(self) -> None:
         """An operator decided that the log's cut tail held nothing that was acknowledged."""
-        raise NotImplementedError
+        doubt.settle(self._state)
 
     def has_effects(self) -> bool:
-        raise NotImplementedError
+        return gather.has_effects(self._state)
 
     def take_effects(self) -> Effects:
         """What has gathered since the last call; see `Effects` for the duties."""
-        raise NotImplementedError
+        return gather.take_effects(self._state)
 
     def status(self) -> NodeStatus:
-        raise NotImplementedError
+        return describe(self._state)

@@ -115,6 +115,7 @@ class Role(IntEnum):
 
 ZERO_TERM = Term(0)
 ZERO_INDEX = LogIndex(0)
+ZERO_WRITE = WriteId(0)
 EMPTY_CONFIGURATION = Configuration(members=())
 EMPTY_SNAPSHOT = SnapshotMeta(index=ZERO_INDEX, term=ZERO_TERM, stamp=Stamp(0), configuration=EMPTY_CONFIGURATION)
 EMPTY_HARD_STATE = HardState(term=ZERO_TERM, vote=NO_REPLICA, commit=ZERO_INDEX)

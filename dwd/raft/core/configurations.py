@@ -1,0 +1,53 @@
+"""The configurations in the log, newest last: the one in force is the newest, committed or not.
+
+Source: Ongaro's thesis 4.1: a server uses the latest configuration in its log; if it is truncated, the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dwd.base.errors import InvariantViolation
+from dwd.base.ids import LogIndex, ReplicaId
+from dwd.raft.core.configuration_codec import decode_configuration
+from dwd.raft.core.types import Configuration, Entry, EntryKind
+
+
+class Configurations:
+    __slots__ = ("_history", "current", "index", "members", "voters")
+
+    def __init__(self, index: LogIndex, configuration: Configuration) -> None:
+        self._history: list[tuple[LogIndex, Configuration]] = [(index, configuration)]
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.index, self.current = self._history[-1]
+        """`index` is that of the entry that set the one in force, or of the state it was taken from."""
+        self.voters: tuple[ReplicaId, ...] = tuple(m.replica for m in self.current.voters())
+        self.members: frozenset[ReplicaId] = frozenset(m.replica for m in self.current.members)
+
+    def note(self, entries: Iterable[Entry]) -> None:
+        """`entries` were appended."""
+        for entry in entries:
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._history.append((entry.index, decode_configuration(entry.payload)))
+                self._refresh()
+
+    def truncate_after(self, index: int) -> None:
+        """Go back to the configuration that was in force at `index`."""
+        if self.index <= index:
+            return
+        while self._history[-1][0] > index:
+            if len(self._history) == 1:
+                raise InvariantViolation("a committed configuration would be rolled back", index=index)
+            self._history.pop()
+        self._refresh()
+
+    def settle(self, commit: int) -> None:
+        """What was in force before the newest committed one can never come back."""
+        while len(self._history) > 1 and self._history[1][0] <= commit:
+            del self._history[0]
+
+    def reset(self, index: LogIndex, configuration: Configuration) -> None:
+        self._history = [(index, configuration)]
+        self._refresh()
