@@ -91,7 +91,7 @@ def usage(reader: Reader, query: GetUsage) -> UsageAnswer:
 
 
 def counts(reader: Reader) -> ShardCounts:
-    totals = dict(reader.rows("SELECT name, value FROM counters"))
+    totals: dict[str, int] = dict(reader.rows("SELECT name, value FROM counters"))
     used = reader.row("SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM buckets") or (0, 0)
     drains = reader.row("SELECT count(*) FROM drains") or (0,)
     epochs = reader.rows("SELECT layout_epoch, blocks FROM layout_use ORDER BY layout_epoch")

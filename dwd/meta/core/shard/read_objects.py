@@ -98,9 +98,9 @@ def list_objects(reader: Reader, query: ListObjects) -> ListAnswer:
 def _list_answer(found: list[Row], prefixes: list[bytes], cut_after: bytes | None) -> ListAnswer:
     return ListAnswer(
         objects=tuple(objects.object_row(row) for row in found),
-        prefixes=tuple(p.decode(errors="surrogateescape") for p in prefixes),
+        prefixes=tuple(p.decode() for p in prefixes),
         truncated=cut_after is not None,
-        next_after="" if cut_after is None else cut_after.decode(errors="surrogateescape"),
+        next_after="" if cut_after is None else cut_after.decode(),
     )
 
 

@@ -77,7 +77,7 @@ def list_uploads(reader: Reader, query: ListUploads) -> UploadsAnswer:
 def _answer(found: list[Row], prefixes: list[bytes], *, truncated: bool) -> UploadsAnswer:
     return UploadsAnswer(
         uploads=tuple(_upload(row) for row in found),
-        prefixes=tuple(p.decode(errors="surrogateescape") for p in prefixes),
+        prefixes=tuple(p.decode() for p in prefixes),
         truncated=truncated,
     )
 

@@ -1,0 +1,77 @@
+"""CreateBucket, and the three steps of deleting one: begin, then cancel or finish."""
+
+from __future__ import annotations
+
+from dwd.base.errors import AlreadyExists, Busy, Conflict, InvalidArgument, NotFound
+from dwd.meta.core.control.commands import BeginDeleteBucket, CancelDeleteBucket, CreateBucket, FinishDeleteBucket
+from dwd.meta.core.control.rows import BucketState
+from dwd.meta.core.control.state import Control, Part, check_name
+from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.tx import At
+
+BUCKETS_MAX = 100_000
+PROFILE_CHARACTERS_MAX = 32
+
+
+def create_bucket(control: Control, command: CreateBucket, at: At) -> Receipt:
+    check_name(command.name, "a bucket's name")
+    if "/" in command.name or len(command.profile) > PROFILE_CHARACTERS_MAX:
+        raise InvalidArgument("meta.bucket_name", "not a bucket name or profile")
+    row = control.tx.row("SELECT owner, state FROM buckets WHERE name = ?", (command.name,))
+    if row is not None:
+        if row[0] == command.owner:
+            raise AlreadyExists("objects.bucket_owned_by_you", f"bucket {command.name} is yours already")
+        raise AlreadyExists("objects.bucket_exists", f"the name {command.name} is taken")
+    if control.tx.row("SELECT 1 FROM users WHERE name = ?", (command.owner,)) is None:
+        raise NotFound("meta.no_such_user", f"there is no user {command.owner}")
+    count = control.tx.row("SELECT count(*) FROM buckets") or (0,)
+    if count[0] >= BUCKETS_MAX:
+        raise Busy("meta.buckets", f"there may be {BUCKETS_MAX} buckets")
+    control.tx.run(
+        "INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?)",
+        (command.name, command.owner, command.profile, BucketState.ACTIVE, at.index, at.stamp),
+    )
+    control.touched.add(Part.BUCKETS)
+    return Receipt(index=at.index, stamp=at.stamp, count=at.index)
+
+
+def begin_delete_bucket(control: Control, command: BeginDeleteBucket, at: At) -> Receipt:
+    """Keeps the epoch, so that the shards' seal covers every write that saw the bucket until now."""
+    state, epoch = _require(control, command.name)
+    if state != BucketState.DELETING:
+        control.tx.run("UPDATE buckets SET state = ? WHERE name = ?", (BucketState.DELETING, command.name))
+        control.touched.add(Part.BUCKETS)
+    return Receipt(index=at.index, stamp=at.stamp, count=epoch)
+
+
+def cancel_delete_bucket(control: Control, command: CancelDeleteBucket, at: At) -> Receipt:
+    _require_deleting(control, command.name, command.epoch)
+    control.tx.run(
+        "UPDATE buckets SET state = ?, epoch = ? WHERE name = ?", (BucketState.ACTIVE, at.index, command.name)
+    )
+    control.touched.add(Part.BUCKETS)
+    return Receipt(index=at.index, stamp=at.stamp, count=at.index)
+
+
+def finish_delete_bucket(control: Control, command: FinishDeleteBucket, at: At) -> Receipt:
+    row = control.tx.row("SELECT 1 FROM buckets WHERE name = ?", (command.name,))
+    if row is None:
+        return Receipt(index=at.index, stamp=at.stamp)
+    _require_deleting(control, command.name, command.epoch)
+    control.tx.run("DELETE FROM buckets WHERE name = ?", (command.name,))
+    control.touched.add(Part.BUCKETS)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True)
+
+
+def _require(control: Control, name: str) -> tuple[int, int]:
+    """(state, epoch)."""
+    row = control.tx.row("SELECT state, epoch FROM buckets WHERE name = ?", (name,))
+    if row is None:
+        raise NotFound("objects.no_such_bucket", f"there is no bucket {name}")
+    return row[0], row[1]
+
+
+def _require_deleting(control: Control, name: str, epoch: int) -> None:
+    state, present = _require(control, name)
+    if state != BucketState.DELETING or present != epoch:
+        raise Conflict("meta.bucket_not_deleting", f"bucket {name} changed meanwhile", epoch=present)

@@ -1,0 +1,172 @@
+"""AddNode, UpdateNode, SealKeyring, RemoveNode, SetNodeLiveness; AddDevice, SetDeviceState."""
+
+from __future__ import annotations
+
+from dwd.base.errors import AlreadyExists, Busy, Conflict, InvalidArgument, NotFound, SafetyRefused
+from dwd.base.ids import ID_BITS, DeviceId, NodeId, hex_id
+from dwd.meta.core.control.commands import (
+    AddDevice,
+    AddNode,
+    RemoveNode,
+    SealKeyring,
+    SetDeviceState,
+    SetNodeLiveness,
+    UpdateNode,
+)
+from dwd.meta.core.control.rows import DeviceState, Liveness
+from dwd.meta.core.control.state import Control, Part, check_blob, check_name, check_text
+from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.tx import At
+
+NODES_MAX = 1_000
+DEVICES_PER_NODE_MAX = 256
+FINAL_STATES = (DeviceState.LOST, DeviceState.RETIRED)
+
+
+def _require_node(control: Control, node: NodeId) -> None:
+    if control.tx.row("SELECT 1 FROM nodes WHERE node = ?", (node,)) is None:
+        raise NotFound("meta.no_such_node", f"node {hex_id(node)} is not of this cluster")
+
+
+def add_node(control: Control, command: AddNode, at: At) -> Receipt:
+    if not 0 < command.node < 1 << ID_BITS:
+        raise InvalidArgument("meta.node_id", "a node id is a positive number of 63 bits")
+    check_name(command.name, "a node's name")
+    addresses, domain = command.addresses, command.domain
+    check_text(addresses.grpc, addresses.s3, addresses.admin, domain.region, domain.zone, domain.rack)
+    check_blob(command.sealing_key, command.sealed_keyring)
+    named = control.tx.row("SELECT node FROM nodes WHERE name = ?", (command.name,))
+    if named is not None and named[0] != command.node:
+        raise AlreadyExists("meta.node_name_taken", f"another node is named {command.name}")
+    known = control.tx.row("SELECT joined FROM nodes WHERE node = ?", (command.node,))
+    count = control.tx.row("SELECT count(*) FROM nodes") or (0,)
+    if known is None and count[0] >= NODES_MAX:
+        raise Busy("meta.nodes", f"a region may have {NODES_MAX} nodes")
+
+    control.tx.run(
+        "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            command.node,
+            command.name,
+            addresses.grpc,
+            addresses.s3,
+            addresses.admin,
+            domain.region,
+            domain.zone,
+            domain.rack,
+            command.sealing_key,
+            command.sealed_keyring,
+            Liveness.UP,
+            at.stamp,
+            at.stamp if known is None else known[0],
+        ),
+    )
+    control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=known is not None)
+
+
+def update_node(control: Control, command: UpdateNode, at: At) -> Receipt:
+    addresses, domain = command.addresses, command.domain
+    check_text(addresses.grpc, addresses.s3, addresses.admin, domain.region, domain.zone, domain.rack)
+    _require_node(control, command.node)
+    control.tx.run(
+        "UPDATE nodes SET grpc = ?, s3 = ?, admin = ?, region = ?, zone = ?, rack = ? WHERE node = ?",
+        (addresses.grpc, addresses.s3, addresses.admin, domain.region, domain.zone, domain.rack, command.node),
+    )
+    control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True)
+
+
+def seal_keyring(control: Control, command: SealKeyring, at: At) -> Receipt:
+    check_blob(command.sealed_keyring)
+    _require_node(control, command.node)
+    control.tx.run("UPDATE nodes SET sealed_keyring = ? WHERE node = ?", (command.sealed_keyring, command.node))
+    control.tx.run("UPDATE cluster SET keyring_version = max(keyring_version, ?)", (command.keyring_version,))
+    control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True)
+
+
+def remove_node(control: Control, command: RemoveNode, at: At) -> Receipt:
+    holding = control.tx.row(
+        "SELECT device FROM devices WHERE node = ? AND state NOT IN (?, ?) LIMIT 1", (command.node, *FINAL_STATES)
+    )
+    if holding is not None:
+        raise SafetyRefused(
+            "meta.node_holds_data",
+            f"device {hex_id(holding[0])} of the node still holds data",
+            hint="drain the node, or declare its devices lost",
+        )
+    control.tx.run("DELETE FROM nodes WHERE node = ?", (command.node,))
+    existed = control.tx.changed() == 1
+    control.tx.run("DELETE FROM devices WHERE node = ?", (command.node,))
+    control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=existed)
+
+
+def set_node_liveness(control: Control, command: SetNodeLiveness, at: At) -> Receipt:
+    _require_node(control, command.node)
+    control.tx.run(
+        "UPDATE nodes SET liveness = ?1, liveness_since = ?2 WHERE node = ?3 AND liveness <> ?1",
+        (command.liveness, at.stamp, command.node),
+    )
+    if control.tx.changed():
+        control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True)
+
+
+def add_device(control: Control, command: AddDevice, at: At) -> Receipt:
+    if not 0 < command.device < 1 << ID_BITS:
+        raise InvalidArgument("meta.device_id", "a device id is a positive number of 63 bits")
+    if command.weight < 0 or command.capacity_bytes < 0:
+        raise InvalidArgument("meta.device_weight", "weight and capacity are not negative")
+    check_text(command.rack)
+    _require_node(control, command.node)
+    known = _device(control, command.device)
+    if known is not None and known[0] != command.node:
+        raise Conflict("meta.device_elsewhere", "a device of this id belongs to another node", node=known[0])
+    count = control.tx.row("SELECT count(*) FROM devices WHERE node = ?", (command.node,)) or (0,)
+    if known is None and count[0] >= DEVICES_PER_NODE_MAX:
+        raise Busy("meta.devices", f"a node may have {DEVICES_PER_NODE_MAX} devices")
+
+    if known is None:
+        control.tx.run(
+            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, '', ?)",
+            (
+                command.device,
+                command.node,
+                command.weight,
+                command.capacity_bytes,
+                DeviceState.ACTIVE,
+                at.stamp,
+                command.rack,
+            ),
+        )
+    else:
+        control.tx.run(
+            "UPDATE devices SET weight = ?, capacity_bytes = ?, rack = ? WHERE device = ?",
+            (command.weight, command.capacity_bytes, command.rack, command.device),
+        )
+    control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=known is not None)
+
+
+def set_device_state(control: Control, command: SetDeviceState, at: At) -> Receipt:
+    check_text(command.reason)
+    known = _device(control, command.device)
+    if known is None:
+        raise NotFound("meta.no_such_device", f"device {hex_id(command.device)} is not of this cluster")
+    if known[1] in FINAL_STATES and known[1] != command.state:
+        raise Conflict("meta.device_gone", "the device was given up; what comes back must join as a new one")
+    if known[1] != command.state:
+        control.tx.run(
+            "UPDATE devices SET state = ?, state_since = ?, reason = ? WHERE device = ?",
+            (command.state, at.stamp, command.reason, command.device),
+        )
+        control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True)
+
+
+def _device(control: Control, device: DeviceId) -> tuple[int, int] | None:
+    """(node, state)."""
+    row = control.tx.row("SELECT node, state FROM devices WHERE device = ?", (device,))
+    return None if row is None else (row[0], row[1])

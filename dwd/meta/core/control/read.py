@@ -1,0 +1,199 @@
+"""Answers about control."""
+
+from __future__ import annotations
+
+from dwd.base.errors import VersionRefused
+from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch, Stamp
+from dwd.meta.core.control import queries
+from dwd.meta.core.control.rows import (
+    AccessKeyRow,
+    BucketRow,
+    BucketState,
+    ClusterRow,
+    DeviceRow,
+    DeviceState,
+    Domain,
+    JoinTokenRow,
+    LayoutRow,
+    Liveness,
+    NodeAddresses,
+    NodeRow,
+    SettingRow,
+    ShardMap,
+    ShardRange,
+    Standing,
+    UserRow,
+)
+from dwd.meta.core.query import Query
+from dwd.meta.core.tx import Reader, Row
+
+PAGE_MAX = 1_000
+
+
+def answer(reader: Reader, query: Query[object]) -> object:  # noqa: PLR0911 - a table
+    """Raises VersionRefused for what is no question to control."""
+    match query:
+        case queries.GetTopology():
+            return topology(reader)
+        case queries.GetBucket():
+            return queries.BucketAnswer(bucket=bucket(reader, query.name))
+        case queries.ListBuckets():
+            return buckets(reader, query)
+        case queries.GetUser():
+            return queries.UserAnswer(user=user(reader, query.name))
+        case queries.ListUsers():
+            return users(reader, query)
+        case queries.GetAccessKey():
+            return access_key(reader, query.access_key)
+        case queries.ListAccessKeys():
+            return access_keys(reader, query.user)
+        case queries.GetJoinToken():
+            return join_token(reader, query.token)
+        case _:
+            raise VersionRefused("meta.query_unknown", f"control does not know the question {type(query).__name__}")
+
+
+def topology(reader: Reader) -> queries.Topology:
+    epoch = reader.row("SELECT epoch FROM shard_map") or (0,)
+    return queries.Topology(
+        cluster=cluster(reader),
+        nodes=tuple(_node(row) for row in reader.rows("SELECT * FROM nodes ORDER BY node")),
+        devices=tuple(_device(row) for row in reader.rows("SELECT * FROM devices ORDER BY device")),
+        layouts=tuple(
+            LayoutRow(epoch=LayoutEpoch(e), layout=layout, applied=Stamp(applied))
+            for e, layout, applied in reader.rows("SELECT epoch, layout, applied FROM layouts ORDER BY epoch")
+        ),
+        shard_map=ShardMap(
+            epoch=ShardEpoch(epoch[0]),
+            ranges=tuple(
+                ShardRange(start=start, group=GroupId(group))
+                for start, group in reader.rows("SELECT start, group_id FROM shard_ranges ORDER BY start")
+            ),
+        ),
+        settings=tuple(
+            SettingRow(name=name, value=value, changed=Stamp(changed))
+            for name, value, changed in reader.rows("SELECT name, value, changed FROM settings ORDER BY name")
+        ),
+    )
+
+
+def cluster(reader: Reader) -> ClusterRow | None:
+    row = reader.row(
+        "SELECT cluster, name, authority_certificate, sealed_authority_key, keyring_version, created FROM cluster"
+    )
+    if row is None:
+        return None
+    return ClusterRow(
+        cluster=ClusterId(row[0]),
+        name=row[1],
+        authority_certificate=row[2],
+        sealed_authority_key=row[3],
+        keyring_version=row[4],
+        created=Stamp(row[5]),
+    )
+
+
+def _node(row: Row) -> NodeRow:
+    return NodeRow(
+        node=NodeId(row[0]),
+        name=row[1],
+        addresses=NodeAddresses(grpc=row[2], s3=row[3], admin=row[4]),
+        domain=Domain(region=row[5], zone=row[6], rack=row[7]),
+        sealing_key=row[8],
+        sealed_keyring=row[9],
+        liveness=Liveness(row[10]),
+        liveness_since=Stamp(row[11]),
+        joined=Stamp(row[12]),
+    )
+
+
+def _device(row: Row) -> DeviceRow:
+    return DeviceRow(
+        device=DeviceId(row[0]),
+        node=NodeId(row[1]),
+        weight=row[2],
+        capacity_bytes=row[3],
+        state=DeviceState(row[4]),
+        state_since=Stamp(row[5]),
+        reason=row[6],
+        rack=row[7],
+    )
+
+
+def _bucket(row: Row) -> BucketRow:
+    return BucketRow(
+        name=row[0],
+        owner=row[1],
+        profile=row[2],
+        state=BucketState(row[3]),
+        epoch=row[4],
+        created=Stamp(row[5]),
+    )
+
+
+def bucket(reader: Reader, name: str) -> BucketRow | None:
+    row = reader.row("SELECT name, owner, profile, state, epoch, created FROM buckets WHERE name = ?", (name,))
+    return None if row is None else _bucket(row)
+
+
+def buckets(reader: Reader, query: queries.ListBuckets) -> queries.BucketsAnswer:
+    limit = max(1, min(query.limit, PAGE_MAX))
+    rows = list(
+        reader.rows(
+            "SELECT name, owner, profile, state, epoch, created FROM buckets"
+            " WHERE name > ?1 AND (?2 = '' OR owner = ?2) ORDER BY name LIMIT ?3",
+            (query.after, query.owner, limit + 1),
+        )
+    )
+    return queries.BucketsAnswer(buckets=tuple(_bucket(row) for row in rows[:limit]), more=len(rows) > limit)
+
+
+def _user(row: Row) -> UserRow:
+    return UserRow(name=row[0], admin=bool(row[1]), standing=Standing(row[2]), created=Stamp(row[3]))
+
+
+def user(reader: Reader, name: str) -> UserRow | None:
+    row = reader.row("SELECT name, admin, standing, created FROM users WHERE name = ?", (name,))
+    return None if row is None else _user(row)
+
+
+def users(reader: Reader, query: queries.ListUsers) -> queries.UsersAnswer:
+    limit = max(1, min(query.limit, PAGE_MAX))
+    rows = list(
+        reader.rows(
+            "SELECT name, admin, standing, created FROM users WHERE name > ? ORDER BY name LIMIT ?",
+            (query.after, limit + 1),
+        )
+    )
+    return queries.UsersAnswer(users=tuple(_user(row) for row in rows[:limit]), more=len(rows) > limit)
+
+
+_KEY = "SELECT access_key, user, sealed_secret, standing, created FROM access_keys"
+
+
+def _key(row: Row) -> AccessKeyRow:
+    return AccessKeyRow(
+        access_key=row[0], user=row[1], sealed_secret=row[2], standing=Standing(row[3]), created=Stamp(row[4])
+    )
+
+
+def access_key(reader: Reader, key: str) -> queries.AccessKeyAnswer:
+    row = reader.row(_KEY + " WHERE access_key = ?", (key,))
+    if row is None:
+        return queries.AccessKeyAnswer(key=None, user=None)
+    return queries.AccessKeyAnswer(key=_key(row), user=user(reader, row[1]))
+
+
+def access_keys(reader: Reader, name: str) -> queries.AccessKeysAnswer:
+    rows = reader.rows(_KEY + " WHERE user = ? ORDER BY created, access_key", (name,))
+    return queries.AccessKeysAnswer(keys=tuple(_key(row) for row in rows))
+
+
+def join_token(reader: Reader, token: str) -> queries.JoinTokenAnswer:
+    row = reader.row("SELECT token, digest, expires_unix_ms, used_by FROM join_tokens WHERE token = ?", (token,))
+    if row is None:
+        return queries.JoinTokenAnswer(token=None)
+    found = JoinTokenRow(
+        token=row[0], digest=row[1], expires_unix_ms=row[2], used_by=None if row[3] is None else NodeId(row[3])
+    )
+    return queries.JoinTokenAnswer(token=found)
