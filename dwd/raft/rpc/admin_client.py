@@ -1,0 +1,20 @@
+"""What a leader's reconciler asks of other nodes."""
+
+from __future__ import annotations
+
+from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.pb.raft.v1 import raft_pb2 as pb
+from dwd.pb.raft.v1 import raft_pb2_grpc as wire
+from dwd.rpc.calls import call
+from dwd.rpc.channels import Channels
+
+CREATE_SECONDS = 10.0
+
+
+async def create_replica(
+    channels: Channels, node: NodeId, group: GroupId, replica: ReplicaId, *, seconds: float = CREATE_SECONDS
+) -> None:
+    """`Host.create_replica` on `node`. Idempotent, so an unknown outcome may be tried again. Raises DwError."""
+    stub = wire.RaftAdminStub(channels.to(node))
+    request = pb.CreateReplicaRequest(group=group, replica=replica)
+    await call(stub.CreateReplica, request, seconds=seconds, mutation=True)

@@ -1,0 +1,99 @@
+"""The server's side: frames in, snapshots out, replicas prepared. Who may call at all, the server's admission decides."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from dwd.base.errors import PermissionDenied, Unavailable, VersionRefused
+from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.pb.raft.v1 import raft_pb2 as pb
+from dwd.pb.raft.v1 import raft_pb2_grpc as wire
+from dwd.raft.rpc import decode, encode
+from dwd.raft.transport import TransportHandler
+from dwd.rpc.guard import peer_of
+from dwd.rpc.server import RpcServer
+
+if TYPE_CHECKING:  # generic in the stubs only
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = "dwd.raft.v1.Raft"
+
+
+class RaftService:
+    """Closed until `open` gives it the host."""
+
+    def __init__(self, node: NodeId) -> None:
+        self._node = node
+        self._handler: TransportHandler | None = None
+
+    def register(self, server: RpcServer) -> None:
+        server.add_generic(
+            SERVICE,
+            {
+                "Deliver": grpc.stream_unary_rpc_method_handler(self.deliver),
+                "FetchSnapshot": grpc.unary_stream_rpc_method_handler(
+                    self.fetch_snapshot,
+                    request_deserializer=pb.SnapshotRequest.FromString,
+                    response_serializer=pb.SnapshotItem.SerializeToString,
+                ),
+            },
+        )
+        server.add(lambda grpc_server: wire.add_RaftAdminServicer_to_server(_Admin(self), grpc_server))
+
+    def open(self, handler: TransportHandler) -> None:
+        self._handler = handler
+
+    def close(self) -> None:
+        self._handler = None
+
+    def handler(self) -> TransportHandler:
+        """Raises Unavailable before the host has started, and after it stopped."""
+        if self._handler is None:
+            raise Unavailable("raft.not_running", "this node does not run its groups yet, or no longer")
+        return self._handler
+
+    async def deliver(self, frames: AsyncIterator[bytes], context: Context) -> bytes:
+        """One peer's stream. It ends with the first frame that is not for us, or cannot be read."""
+        caller = caller_node(context)
+        async for encoded in frames:
+            handler = self.handler()
+            source, target, parcels = decode.frame(encoded)
+            if source != caller:
+                raise PermissionDenied("raft.wrong_source", "a node speaks for another")
+            if target != self._node:
+                raise VersionRefused("raft.wrong_target", "this is not the node that was meant")
+            for group, messages in parcels.items():
+                handler.received(caller, group, messages)
+        return b""
+
+    async def fetch_snapshot(
+        self, request: pb.SnapshotRequest, context: Context
+    ) -> AsyncGenerator[pb.SnapshotItem, None]:
+        items = self.handler().serve_snapshot(caller_node(context), decode.snapshot_request(request))
+        async with aclosing(items):
+            async for item in items:
+                yield encode.snapshot_item(item)
+
+
+class _Admin(wire.RaftAdminServicer):
+    def __init__(self, service: RaftService) -> None:
+        self._service = service
+
+    async def CreateReplica(  # noqa: N802 - the name on the wire
+        self, request: pb.CreateReplicaRequest, context: Context
+    ) -> pb.CreateReplicaReply:
+        caller_node(context)
+        await self._service.handler().prepare_replica(GroupId(request.group), ReplicaId(request.replica))
+        return pb.CreateReplicaReply()
+
+
+def caller_node(context: Context) -> NodeId:
+    """Raises PermissionDenied for anyone but a node."""
+    node = peer_of(context).node_id
+    if node is None:
+        raise PermissionDenied("raft.nodes_only", "only nodes of the cluster speak raft")
+    return node
