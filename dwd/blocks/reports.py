@@ -46,8 +46,7 @@ class Reports:
             self.on_report()
 
     def take(self, limit: int) -> list[Report]:
-        taken = [self._reports.pop(block) for block in list(self._reports)[:limit]]
-        return taken
+        return [self._reports.pop(block) for block in list(self._reports)[:limit]]
 
     def __len__(self) -> int:
         return len(self._reports)
