@@ -23,7 +23,7 @@ def list_(
     output(as_json).table(
         "Workers",
         ("node", "worker", "state", "runs", "pace", "last error"),
-        ((w.node, w.name, w.state, str(w.runs), f"{w.pace:.0%}", w.last_error or "-") for w in found),
+        ((w.node, w.name, w.state, str(w.runs), f"{w.pace:g}", w.last_error or "-") for w in found),
         {"workers": [as_document(w) for w in found]},
     )
 
@@ -32,7 +32,7 @@ def list_(
 def set_(
     name: Annotated[str, typer.Argument(help="The worker, as `dwctl worker list` names it.")],
     pause: Annotated[bool | None, typer.Option("--pause/--resume", help="Stop or restart it.")] = None,
-    pace: Annotated[float | None, typer.Option(min=0.01, max=1.0, help="Share of full speed.")] = None,
+    pace: Annotated[float | None, typer.Option(min=0.0, help="Seconds of rest for each second of work.")] = None,
     node: Annotated[str, typer.Option(help="Only on this node (id or name).")] = "",
     context: ContextOption = None,
     as_json: JsonFlag = False,

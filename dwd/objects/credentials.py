@@ -10,6 +10,8 @@ from dwd.objects.ports import Caller, Credential
 from dwd.security.keyring import Keyring
 
 OPENED_MAX = 10_000
+ACCESS_KEY_PURPOSE = "access keys"
+"""Keyring purpose under which S3 secrets are sealed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class ControlCredentials:
 
     def __init__(self, view: ControlView, keyring: Keyring) -> None:
         self._view = view
-        self._keyring = keyring
+        self._keyring = keyring.for_purpose(ACCESS_KEY_PURPOSE)
         self._opened: dict[str, _Opened] = {}
 
     async def find(self, access_key: str) -> Credential | None:

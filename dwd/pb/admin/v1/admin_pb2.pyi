@@ -440,6 +440,7 @@ class RecountProgress(_message.Message):
     BLOCKS_UNREADABLE_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     BLOCKS_UNKNOWN_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     blocks_done: _builtins.int
     blocks_total: _builtins.int
     fragments_expected: _builtins.int
@@ -450,6 +451,10 @@ class RecountProgress(_message.Message):
     finished: _builtins.bool
     blocks_unknown: _builtins.int
     """some device did not answer"""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """shards counted"""
+
     def __init__(
         self,
         *,
@@ -462,10 +467,11 @@ class RecountProgress(_message.Message):
         blocks_unreadable: _builtins.int = ...,
         finished: _builtins.bool = ...,
         blocks_unknown: _builtins.int = ...,
+        groups: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks_degraded", b"blocks_degraded", "blocks_done", b"blocks_done", "blocks_total", b"blocks_total", "blocks_unknown", b"blocks_unknown", "blocks_unreadable", b"blocks_unreadable", "finished", b"finished", "fragments_bad", b"fragments_bad", "fragments_expected", b"fragments_expected", "fragments_found", b"fragments_found"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks_degraded", b"blocks_degraded", "blocks_done", b"blocks_done", "blocks_total", b"blocks_total", "blocks_unknown", b"blocks_unknown", "blocks_unreadable", b"blocks_unreadable", "finished", b"finished", "fragments_bad", b"fragments_bad", "fragments_expected", b"fragments_expected", "fragments_found", b"fragments_found", "groups", b"groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -612,10 +618,11 @@ class WorkerInfo(_message.Message):
     node: _builtins.str
     name: _builtins.str
     state: _builtins.str
-    """"busy", "throttled", "idle", "paused", "failing" """
+    """"working", "resting", "throttled", "idle", "backing_off", "paused", "failed", "waiting" """
     runs: _builtins.int
     last_error: _builtins.str
     pace: _builtins.float
+    """seconds of rest for each second of work"""
     def __init__(
         self,
         *,
@@ -687,7 +694,7 @@ class SetWorkerRequest(_message.Message):
     """empty: all nodes"""
     paused: _builtins.bool
     pace: _builtins.float
-    """share of full speed, 0 < pace <= 1"""
+    """seconds of rest for each second of work; 0 is full speed"""
     def __init__(
         self,
         *,

@@ -1,0 +1,103 @@
+"""What the admin service works with on a node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dwd.base.clock import Clock
+from dwd.base.ids import ClusterId, DeviceId, GroupId, NodeId
+from dwd.meta.client import MetaClient
+from dwd.objects.ports import Caller, Objects
+from dwd.raft.host import Host
+from dwd.rpc.channels import Channels
+from dwd.runtime.workers import WorkerRunner
+from dwd.security.keyring import Keyring
+
+PEER_SECONDS = 2.0
+"""How long one node may take to tell another what it knows."""
+OPERATION_SECONDS = 25.0
+"""What an operator's request may take inside the cluster; dwctl waits a little longer."""
+TRANSFER_SECONDS = 3_600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReport:
+    """A local device as it is. Sizes in bytes."""
+
+    device: DeviceId
+    path: str
+    weight: int
+    failed: str
+    """Why it is out of service; empty when it serves."""
+    used: int
+    free: int
+    total: int
+    fragments: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecountTotals:
+    """What a recount found so far."""
+
+    blocks_done: int = 0
+    blocks_total: int = 0
+    fragments_expected: int = 0
+    fragments_found: int = 0
+    fragments_bad: int = 0
+    blocks_degraded: int = 0
+    blocks_unreadable: int = 0
+    blocks_unknown: int = 0
+    groups: tuple[GroupId, ...] = ()
+    """Shards counted; complete only in the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """How the blocks of the shards led here stand, devices that are down taken into account."""
+
+    blocks: int
+    degraded: int
+    at_risk: int
+
+
+class BlockReports(Protocol):
+    """What the block store of this node can tell operators."""
+
+    def devices(self) -> tuple[DeviceReport, ...]: ...
+
+    async def exposure(self) -> Exposure:
+        """Of the shards this node leads."""
+        ...
+
+    def recount(self, *, verify_pages: bool) -> AsyncIterator[RecountTotals]:
+        """Ask the devices for every fragment of the shards this node leads; totals so far, the last one complete."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminContext:
+    """Everything the verbs use. `loop_lag` is in seconds."""
+
+    node: NodeId
+    cluster: ClusterId
+    version: str
+    clock: Clock
+    started: float
+    host: Host
+    meta: MetaClient
+    objects: Objects
+    blocks: BlockReports
+    channels: Channels
+    workers: WorkerRunner
+    keyring: Callable[[], Keyring]
+    loop_lag: Callable[[], float]
+
+    def deadline(self, seconds: float = OPERATION_SECONDS) -> float:
+        """Absolute, on the clock's monotonic side."""
+        return self.clock.monotonic() + seconds
+
+
+OPERATOR = Caller(user="", access_key="", admin=True)
+"""Operators act on every bucket; buckets they create name an owner."""

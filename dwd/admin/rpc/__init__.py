@@ -1,0 +1,1 @@
+"""The Admin service on the wire."""
