@@ -31,13 +31,16 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """A place where batches are missing. `frames` are those hit, None if that cannot be known."""
+    """A place where batches are missing. `frames` are those lost, None if that cannot be known; `sound` are frames of
+    the same, corrupt, batch that still verify. Of a torn batch nothing counts: all its frames are lost.
+    """
 
     verdict: Verdict
     segment: int
     offset: int
     sequence: int
-    frames: tuple[FrameHeader, ...] | None
+    frames: tuple[FrameHeader, ...] | None = None
+    sound: tuple[tuple[FrameHeader, memoryview], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +91,9 @@ class Recovery:
 
     def __iter__(self) -> Iterator[SegmentBegun | ScannedBatch | Damage]:
         expected: int | None = None
-        for segment, following in zip(self._segments, [*self._segments[1:], None], strict=True):
+        for segment, following in zip(self._segments, [*self._segments[1:], None], strict=False):
             if segment.header is None:
-                yield _damage(Verdict.CORRUPT, segment.number, 0, expected or 0)
+                yield Damage(verdict=Verdict.CORRUPT, segment=segment.number, offset=0, sequence=expected or 0)
             yield SegmentBegun(segment=segment.number, header=segment.header)
             begins = segment.header.first_sequence if segment.header is not None else expected
             with contextlib.closing(self._files.open(segment.path)) as file:
@@ -109,17 +112,17 @@ class Recovery:
             if isinstance(found, ScannedBatch):
                 yield found
             elif found.later is not None:
-                yield _damage(Verdict.CORRUPT, number, found.offset, found.sequence, found.frames)
+                yield _damage(Verdict.CORRUPT, found)
             else:
                 gap = found
         self.tail = Tail(segment=number, offset=scan.offset, sequence=scan.sequence)
         if gap is None:
             if next_first is not None and scan.sequence < next_first:
-                yield _damage(Verdict.CORRUPT, number, scan.offset, scan.sequence)
+                yield Damage(verdict=Verdict.CORRUPT, segment=number, offset=scan.offset, sequence=scan.sequence)
             return scan.sequence
         cut_here = following is None or next_first == gap.sequence
         verdict = Verdict.TORN if cut_here else Verdict.CORRUPT
-        damage = _damage(verdict, number, gap.offset, gap.sequence, gap.frames)
+        damage = _damage(verdict, gap)
         if following is None:
             self.torn = damage
             if begins is None:
@@ -147,6 +150,15 @@ class Recovery:
         self._segments = kept
 
 
+def settle(files: Files, path: Path) -> None:
+    """Make the last segment durable before what is read from it is believed: after a crash of the process alone, the
+    page cache shows batches whose sync never happened. Raises StorageFailed.
+    """
+    with contextlib.closing(files.open(path)) as file:
+        file.sync()
+    files.sync_directory(path.parent)
+
+
 def cut(files: Files, path: Path, damage: Damage) -> None:
     """Remove a bad final batch for good, before anything is written in its place. Raises StorageFailed."""
     with contextlib.closing(files.open(path)) as file:
@@ -160,10 +172,13 @@ def remove_durably(files: Files, path: Path) -> None:
     files.sync_directory(path.parent)
 
 
-def _damage(
-    verdict: Verdict, segment: int, offset: int, sequence: int, frames: tuple[FrameHeader, ...] | None = None
-) -> Damage:
-    return Damage(verdict=verdict, segment=segment, offset=offset, sequence=sequence, frames=frames)
+def _damage(verdict: Verdict, gap: Gap) -> Damage:
+    frames, sound = gap.damaged, gap.sound
+    if verdict is Verdict.TORN and frames is not None:
+        frames, sound = (*frames, *(frame for frame, _ in sound)), ()
+    return Damage(
+        verdict=verdict, segment=gap.segment, offset=gap.offset, sequence=gap.sequence, frames=frames, sound=sound
+    )
 
 
 def _is_empty(files: Files, path: Path) -> bool:

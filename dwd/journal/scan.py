@@ -39,14 +39,16 @@ class ScannedBatch:
 class Gap:
     """Bytes from `offset` on that are no sound batch. `sequence` is that of the batch expected there.
 
-    `frames` are the damaged frames when the batch's head is sound, None when nothing is known. `later` is the sequence
-    of the next batch found in this segment, None if there is none.
+    If the batch's head is sound, `damaged` are the frames whose payload is not and `sound` the others with their
+    payloads; `damaged` is None if nothing is known. `later` is the sequence of the next batch found in this segment,
+    None if there is none.
     """
 
     segment: int
     offset: int
     sequence: int
-    frames: tuple[FrameHeader, ...] | None
+    damaged: tuple[FrameHeader, ...] | None
+    sound: tuple[tuple[FrameHeader, memoryview], ...]
     later: int | None
 
 
@@ -88,14 +90,8 @@ class SegmentScan:
                 continue
             if self._is_blank():
                 return
-            later = self._find_later(found.end if found is not None else self.offset)
-            yield Gap(
-                segment=self._segment,
-                offset=self.offset,
-                sequence=self.sequence,
-                frames=self._damaged(found) if found is not None else None,
-                later=None if later is None else later[1],
-            )
+            later, gap = self._gap(found)
+            yield gap
             if later is None:
                 return
             self.offset, self.sequence = later
@@ -122,9 +118,28 @@ class SegmentScan:
         start = frame.position.offset - self.offset
         return content[start : start + frame.position.length]
 
-    def _damaged(self, head: BatchHead) -> tuple[FrameHeader, ...]:
-        content = self._read(self.offset, head.end - self.offset)
-        return tuple(f for f in head.frames if crc32c(self._payload(content, f)) != f.position.crc32c)
+    def _gap(self, head: BatchHead | None) -> tuple[tuple[int, int] | None, Gap]:
+        """Where to go on, if anywhere, and what is missing until there. `head` is all that is sound at `offset`."""
+        damaged: list[FrameHeader] = []
+        sound: list[tuple[FrameHeader, memoryview]] = []
+        if head is not None:
+            content = self._read(self.offset, head.end - self.offset)
+            for frame in head.frames:
+                payload = self._payload(content, frame)
+                if crc32c(payload) == frame.position.crc32c:
+                    sound.append((frame, payload))
+                else:
+                    damaged.append(frame)
+        later = self._find_later(head.end if head is not None else self.offset)
+        gap = Gap(
+            segment=self._segment,
+            offset=self.offset,
+            sequence=self.sequence,
+            damaged=tuple(damaged) if head is not None else None,
+            sound=tuple(sound),
+            later=None if later is None else later[1],
+        )
+        return later, gap
 
     def _is_blank(self) -> bool:
         """Nothing but zeros from `offset` on: the part of the segment not written yet."""

@@ -4,7 +4,8 @@ One worker thread owns the file. While it syncs, submissions gather; they are th
 released by one call into the event loop. The loop thread does the accounting, so the two share only a queue.
 
 Invariants: batch n+1 is written only after the sync of batch n returned, so only the last batch of a journal can
-be torn; sequences rise by one; whoever was told of an error has nothing in the journal.
+be torn; sequences rise by one; whoever was told of an error has nothing in the journal; what was queued behind a
+failed batch before anybody could know fails with it, so a journal never holds a later part without the earlier.
 Hazard: after a failed sync nobody knows what the device holds (dwd.runtime.os_files). The writer then refuses for
 ever and calls `on_fatal`: the node must stop and recover from what can be read back.
 """
@@ -47,6 +48,7 @@ class _Submission:
     note: object
     done: Done | None
     future: asyncio.Future[Sequence[Position]]
+    epoch: int
     positions: Sequence[Position] = field(default=())
 
 
@@ -78,6 +80,11 @@ class GroupCommitWriter:
         self._queued_frames = 0
         self._dead: DwError | None = None
         self._fatal_told = False
+        self._epoch = 0
+        """Rises on the loop when it learns of a failed batch."""
+        self._failed_epoch = -1
+        """On the worker: submissions of this epoch or before were queued behind a failed batch."""
+        self._failure: DwError | None = None
         self._closed: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=f"journal-{name}", daemon=True)
@@ -102,7 +109,7 @@ class GroupCommitWriter:
         future = self._loop.create_future()
         self._queued_bytes += size
         self._queued_frames += len(frames)
-        self._queue.put(_Submission(frames=frames, bytes=size, note=note, done=done, future=future))
+        self._queue.put(_Submission(frames=frames, bytes=size, note=note, done=done, future=future, epoch=self._epoch))
         return future
 
     async def close(self) -> None:
@@ -152,26 +159,31 @@ class GroupCommitWriter:
                 return batch, None, False
             if following is None:
                 return batch, None, True
-            if size + following.bytes > self._batch_bytes_target:
+            if size + following.bytes > self._batch_bytes_target or following.epoch != first.epoch:
                 return batch, following, False
             batch.append(following)
             size += following.bytes
 
     def _write(self, batch: list[_Submission]) -> DwError | None:
+        if self._failure is not None and batch[0].epoch <= self._failed_epoch:
+            return self._failure
         frames = [frame for submission in batch for frame in submission.frames]
         try:
             positions = self._appender.append(frames, [s.note for s in batch if s.note is not None])
         except DwError as error:
-            return error
+            self._failure = error
         except Exception as error:  # noqa: BLE001 - a bug here must not leave everyone waiting for ever
-            self._appender.fail(InvariantViolation(f"journal {self._name}: {error!r}"))
-            return self._appender.failed
-        start = 0
-        for submission in batch:
-            end = start + len(submission.frames)
-            submission.positions = positions[start:end]
-            start = end
-        return None
+            self._failure = InvariantViolation(f"journal {self._name}: {error!r}")
+            self._appender.fail(self._failure)
+        else:
+            start = 0
+            for submission in batch:
+                end = start + len(submission.frames)
+                submission.positions = positions[start:end]
+                start = end
+            return None
+        self._failed_epoch = batch[-1].epoch
+        return self._failure
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         """Into the loop; a loop that is gone has nobody left to tell."""
@@ -183,6 +195,8 @@ class GroupCommitWriter:
         if fatal is not None and not self._fatal_told:
             self._dead, self._fatal_told = fatal, True
             self._on_fatal(fatal)
+        if error is not None:
+            self._epoch = max(self._epoch, batch[-1].epoch + 1)
         for submission in batch:
             self._queued_bytes -= submission.bytes
             self._queued_frames -= len(submission.frames)
