@@ -107,14 +107,19 @@ class Declared:
         return HEADER_OF[self.kind] if self.kind is not None and self.digest is None else ""
 
 
-def read_declared(headers: Mapping[str, str]) -> Declared:
-    """Raises InvalidArgument s3.invalid_digest, s3.invalid_request."""
+def read_declared(headers: Mapping[str, str], *, own_checksum: bool = True) -> Declared:
+    """Content-MD5 alone where x-amz-checksum-* is not of the body (`own_checksum`).
+
+    Raises InvalidArgument s3.invalid_digest, s3.invalid_request.
+    """
     md5: bytes | None = None
     text = headers.get("content-md5")
     if text is not None:
         md5 = decode_digest(text.strip(), 16)
         if md5 is None:
             raise InvalidArgument("s3.invalid_digest", "The Content-MD5 you specified is not valid.")
+    if not own_checksum:
+        return Declared(md5=md5)
     kind, digest = _declared_checksum(headers)
     named = headers.get("x-amz-sdk-checksum-algorithm")
     if named is not None:

@@ -45,7 +45,7 @@ _STREAMING = {
 }
 
 
-def plan_payload(headers: Mapping[str, str], payload: str) -> PayloadPlan:
+def plan_payload(headers: Mapping[str, str], payload: str, *, own_checksum: bool = True) -> PayloadPlan:
     """The plan for a body whose x-amz-content-sha256 is `payload`.
 
     Raises InvalidArgument: s3.missing_content_length, s3.entity_too_large, s3.invalid_digest, s3.invalid_request.
@@ -65,7 +65,7 @@ def plan_payload(headers: Mapping[str, str], payload: str) -> PayloadPlan:
             proposed_size=length,
             max_size_allowed=PUT_BYTES_MAX,
         )
-    declared = read_declared(headers)
+    declared = read_declared(headers, own_checksum=own_checksum)
     if declared.trailer and not trailers:
         raise InvalidArgument("s3.invalid_request", "x-amz-trailer was given, but the payload has no trailers.")
     return PayloadPlan(framing=framing, length=length, sha256=sha256, declared=declared, trailers=trailers)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dwd.base.errors import InvalidArgument, Unauthenticated
 from dwd.gateway.core.checksums import DIGEST_BYTES, HEADER_OF, Hasher, decode_digest, encode_digest, new_hasher
@@ -28,7 +28,7 @@ _TRAILER_SIGNATURE = "x-amz-trailer-signature"
 class ChunkSigning:
     """What chunk signatures chain from: the request's own signature, and the key that made it."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     stamp: str
     scope: str
     seed: str

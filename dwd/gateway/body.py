@@ -1,0 +1,174 @@
+"""A body on its way from the socket to the store: unframed, verified, in large buffers.
+
+Bodies up to SMALL_BODY_BYTES are read whole, verified, and handed over as they are: no thread, no copy when they came
+in one piece. Larger ones fill one fresh bytearray of BLOCK_BYTES per block straight from the socket's pieces; while
+the store works on a block its digests are computed on a worker thread (hashlib, zlib and ISA-L let go of the GIL),
+one hop a block.
+
+Invariants: at most one block is being filled and one being hashed per request; a block handed over is never
+written again; `chunks` returns normally only when length, signatures and digests all held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from typing import Protocol
+
+from dwd.base.errors import InvalidArgument, InvariantViolation
+from dwd.base.limits import BLOCK_BYTES
+from dwd.base.units import KIB
+from dwd.gateway.core.chunked import ChunkData, ChunkedDecoder, ChunkEnd, Event
+from dwd.gateway.core.payload import Framing, PayloadPlan
+from dwd.gateway.core.verification import ChunkSigning, Verifier
+from dwd.objects.ports import Checksum
+from dwd.runtime.files import Buffer
+
+SMALL_BODY_BYTES = 64 * KIB
+OFFLOAD_BYTES = 128 * KIB
+"""Below this a thread hop costs more than the digests."""
+
+if SMALL_BODY_BYTES > OFFLOAD_BYTES:
+    raise InvariantViolation("small bodies must be verified inline")
+
+
+class BodySource(Protocol):
+    """Where the raw bytes come from."""
+
+    async def read(self) -> bytes:
+        """The next bytes as they come; b"" at the end.
+
+        Raises InvalidArgument s3.incomplete_body (the client went away), s3.request_timeout.
+        """
+        ...
+
+
+class UploadBody:
+    """The Body port over a BodySource."""
+
+    def __init__(
+        self, source: BodySource, plan: PayloadPlan, signing: ChunkSigning | None, executor: Executor | None
+    ) -> None:
+        self._source = source
+        self._length = plan.length
+        self._verifier = Verifier(plan, signing)
+        self._executor = executor
+        self._signed = plan.framing is Framing.CHUNKED_SIGNED
+        self._decoder = (
+            None if plan.framing is Framing.PLAIN else ChunkedDecoder(signed=self._signed, trailers=plan.trailers)
+        )
+        self._waiting: deque[Event] = deque()
+        self._taken = 0
+
+    @property
+    def length(self) -> int | None:
+        return self._length
+
+    def checksum(self) -> Checksum | None:
+        return self._verifier.checksum
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        """See Body; to be called once."""
+        if self._length <= SMALL_BODY_BYTES:
+            data = await self._read_small()
+            if data:
+                yield data
+            return
+        hashing: asyncio.Future[None] | None = None
+        while True:
+            block, events = await self._fill()
+            if hashing is not None:
+                await hashing
+            if not block:
+                break
+            hashing = self._verify(block, events)
+            yield block
+        self._verifier.update(block, events)
+        self._finish()
+
+    async def read_all(self, bytes_max: int) -> bytes:
+        """A whole document. Raises InvalidArgument s3.malformed_xml when it is longer than `bytes_max`."""
+        if self._length > bytes_max:
+            raise InvalidArgument("s3.malformed_xml", "The XML you provided is too long.", max_size_allowed=bytes_max)
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def _read_small(self) -> Buffer:
+        pieces: list[Buffer] = []
+        events: list[Event] = []
+        size = 0
+        while (event := await self._next()) is not None:
+            if self._signed:
+                events.append(event)
+            if isinstance(event, ChunkData):
+                pieces.append(event.data)
+                size += len(event.data)
+                if size > self._length:
+                    raise _too_long()
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._verifier.update(memoryview(data), events)
+        self._finish()
+        return data
+
+    async def _fill(self) -> tuple[memoryview, list[Event]]:
+        """The next block, empty when all bytes that were promised came."""
+        room = min(BLOCK_BYTES, self._length - self._taken)
+        events: list[Event] = []
+        block = memoryview(bytearray(room))
+        at = 0
+        while at < room or not room:
+            event = await self._next()
+            if event is None:
+                break
+            if isinstance(event, ChunkEnd):
+                events.append(event)
+                continue
+            data = event.data
+            if not room:
+                raise _too_long()
+            if len(data) > room - at:
+                self._waiting.appendleft(ChunkData(data[room - at :]))
+                data = data[: room - at]
+            block[at : at + len(data)] = data
+            at += len(data)
+            if self._signed:
+                events.append(ChunkData(data))
+        self._taken += at
+        return block[:at], events
+
+    async def _next(self) -> Event | None:
+        """The next piece of payload or end of a chunk; None at the end of the body."""
+        while not self._waiting:
+            piece = await self._source.read()
+            if not piece:
+                return None
+            if self._decoder is None:
+                return ChunkData(memoryview(piece))
+            self._waiting.extend(self._decoder.feed(piece))
+        return self._waiting.popleft()
+
+    def _verify(self, block: memoryview, events: list[Event]) -> asyncio.Future[None] | None:
+        if self._executor is None or self._verifier.idle or len(block) < OFFLOAD_BYTES:
+            self._verifier.update(block, events)
+            return None
+        hashing = asyncio.get_running_loop().run_in_executor(self._executor, self._verifier.update, block, events)
+        # Whoever stops reading early never awaits it; its error is then of no interest to anyone.
+        hashing.add_done_callback(_retrieve)
+        return hashing
+
+    def _finish(self) -> None:
+        trailers: dict[str, str] = {}
+        if self._decoder is not None:
+            self._decoder.finish()
+            trailers = self._decoder.trailers
+        self._verifier.finish(trailers)
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def _too_long() -> InvalidArgument:
+    return InvalidArgument("s3.incomplete_body", "The request body is longer than the length you specified.")

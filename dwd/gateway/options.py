@@ -1,0 +1,36 @@
+"""What an S3 server may be told, with the defaults of a node."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+from dwd.base.units import KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOptions:
+    """Times are seconds, sizes bytes."""
+
+    host: str = "127.0.0.1"
+    port: int = 7480
+    """0 takes a free one."""
+    region: str = "us-east-1"
+    domains: tuple[str, ...] = ()
+    """Lower-case domains under which bucket names are host names; none means path-style only."""
+    tls: ssl.SSLContext | None = None
+    requests_max: int = 512
+    """Requests in progress; the next one is told to slow down before anything of it is buffered."""
+    operation_seconds: float = 30.0
+    """For the metadata part of an operation, and for any single step of a transfer."""
+    transfer_bytes_per_second_min: int = 128 * KIB
+    """A body gets `operation_seconds` and as long as it takes at this rate."""
+    idle_seconds: float = 60.0
+    """Silence of a client in the middle of a body, in or out, after which the request is given up."""
+    keep_alive_seconds: float = 75.0
+    linger_seconds: float = 3.0
+    """How long bytes of a refused body are read and dropped, so that the client sees the answer."""
+    header_line_bytes_max: int = 16 * KIB
+    header_lines_max: int = 256
+    backlog: int = 1_024
+    access_log: bool = True

@@ -1,0 +1,26 @@
+"""PUT /bucket/key: PutObject. Source: AWS PutObject, "Conditional writes"."""
+
+from __future__ import annotations
+
+from dwd.gateway.core.checksums import checksum_headers
+from dwd.gateway.core.conditions import write_precondition
+from dwd.gateway.core.object_headers import read_object_headers
+from dwd.gateway.exchange import Exchange, Reply
+
+
+async def handle(exchange: Exchange) -> Reply:
+    head = exchange.head
+    body = exchange.body()
+    info = await exchange.objects.put(
+        exchange.caller,
+        head.bucket,
+        head.key,
+        body,
+        headers=read_object_headers(head.headers),
+        precondition=write_precondition(head.headers),
+        deadline=exchange.deadline(body.length or 0),
+    )
+    headers = {"ETag": f'"{info.etag}"'}
+    if info.checksum is not None:
+        headers.update(checksum_headers(info.checksum))
+    return Reply(headers=headers)

@@ -1,0 +1,62 @@
+"""Replies onto the wire, with back-pressure and an end to patience."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from dwd.base.errors import DwError
+from dwd.gateway import telemetry
+from dwd.gateway.exchange import Reply
+from dwd.gateway.telemetry import AccessRecord
+
+_SERVER = "dwd"
+_BODILESS = frozenset({204, 304})
+
+
+async def send(
+    request: web.BaseRequest, reply: Reply, record: AccessRecord, *, close: bool, idle_seconds: float
+) -> web.StreamResponse:
+    """Send `reply`. An answer that cannot be finished breaks its connection, so that no client takes it for whole."""
+    headers: CIMultiDict[str] = CIMultiDict(reply.headers)
+    headers["x-amz-request-id"] = record.request_id
+    headers["Server"] = _SERVER
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    if reply.status not in _BODILESS:
+        response.content_length = len(reply.body) if reply.length is None else reply.length
+    if close:
+        response.force_close()
+    try:
+        await response.prepare(request)
+        if request.method == "HEAD" or reply.status in _BODILESS:
+            return response
+        if reply.stream is None:
+            async with asyncio.timeout(idle_seconds):
+                await response.write(reply.body)
+                await response.write_eof()
+            record.bytes_out = len(reply.body)
+            return response
+        async for chunk in reply.stream:
+            async with asyncio.timeout(idle_seconds):
+                await response.write(chunk)
+            record.bytes_out += len(chunk)
+        if record.bytes_out != reply.length:
+            _break(request, record, "gateway.short_answer")
+            return response
+        await response.write_eof()
+    except TimeoutError:
+        _break(request, record, "client stopped reading")
+    except ConnectionError:
+        _break(request, record, "client went away")
+    except DwError as error:
+        _break(request, record, error.code)
+    return response
+
+
+def _break(request: web.BaseRequest, record: AccessRecord, reason: str) -> None:
+    record.error = reason
+    telemetry.aborted(record.request_id, reason)
+    if request.transport is not None:
+        request.transport.abort()

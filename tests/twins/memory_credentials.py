@@ -1,0 +1,13 @@
+"""Access keys in memory."""
+
+from __future__ import annotations
+
+from dwd.objects.ports import Credential
+
+
+class MemoryCredentials:
+    def __init__(self, *credentials: Credential) -> None:
+        self._credentials = {one.caller.access_key: one for one in credentials}
+
+    async def find(self, access_key: str) -> Credential | None:
+        return self._credentials.get(access_key)

@@ -1,0 +1,115 @@
+"""The rules MemoryObjects goes by: ranges, preconditions, grouping of keys, digests of multipart objects."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from dwd.base.errors import Conflict, InvalidArgument, NotFound
+from dwd.gateway.core.checksums import COMPOSITE_ONLY, encode_digest, new_hasher
+from dwd.objects.ports import (
+    ByteRange,
+    Checksum,
+    ChecksumKind,
+    ObjectInfo,
+    PartInfo,
+    Precondition,
+    RangeRequest,
+    UploadInfo,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    info: ObjectInfo
+    data: bytes
+    part_ends: tuple[int, ...] = ()
+
+
+def resolve(wanted: RangeRequest | None, size: int) -> ByteRange:
+    """The span of a range in an object of `size` bytes. Raises InvalidArgument objects.range_not_satisfiable."""
+    if wanted is None:
+        return ByteRange(start=0, end=size)
+    if wanted.suffix is not None:
+        start, end = max(size - wanted.suffix, 0), size
+    else:
+        start = wanted.first or 0
+        end = size if wanted.last is None else min(wanted.last + 1, size)
+    if start >= end:
+        raise InvalidArgument("objects.range_not_satisfiable", "The requested range is not satisfiable", size=size)
+    return ByteRange(start=start, end=end)
+
+
+def part_span(stored: StoredObject, number: int) -> ByteRange:
+    ends = stored.part_ends or (stored.info.size,)
+    if number > len(ends):
+        raise InvalidArgument("objects.no_such_part", "The requested partnumber is not satisfiable")
+    return ByteRange(start=ends[number - 2] if number > 1 else 0, end=ends[number - 1])
+
+
+def judge(wanted: Precondition, stored: StoredObject | None) -> None:
+    if wanted.if_match:
+        if stored is None:
+            raise NotFound("objects.no_such_key", "The specified key does not exist.")
+        if "*" not in wanted.if_match and stored.info.etag not in wanted.if_match:
+            raise precondition_failed()
+    if (
+        wanted.if_none_match
+        and stored is not None
+        and ("*" in wanted.if_none_match or stored.info.etag in wanted.if_none_match)
+    ):
+        raise precondition_failed()
+
+
+def precondition_failed() -> Conflict:
+    return Conflict("objects.precondition_failed", "At least one of the pre-conditions you specified did not hold")
+
+
+def grouped(stored: Iterable[str], prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
+    """(name, is a common prefix) in UTF-8 order."""
+    last = ""
+    bound = after.encode()
+    order: Callable[[str], bytes] = str.encode
+    for key in sorted(stored, key=order):
+        if not key.startswith(prefix):
+            continue
+        common = common_prefix(key, prefix, delimiter)
+        name = common or key
+        if name.encode() <= bound or (common and common == last):
+            continue
+        last = common
+        yield name, bool(common)
+
+
+def common_prefix(key: str, prefix: str, delimiter: str) -> str:
+    if not delimiter:
+        return ""
+    at = key.find(delimiter, len(prefix))
+    return "" if at < 0 else key[: at + len(delimiter)]
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def checksum(kind: ChecksumKind, data: bytes) -> Checksum:
+    hasher = new_hasher(kind)
+    hasher.update(data)
+    return Checksum(kind=kind, value=encode_digest(hasher.digest()))
+
+
+def full(checksum: Checksum | None) -> Checksum | None:
+    return None if checksum is None or checksum.composite else checksum
+
+
+def upload_checksum(info: UploadInfo, chosen: Sequence[tuple[PartInfo, bytes]], data: bytes) -> Checksum | None:
+    kind = info.checksum_kind
+    if kind is None:
+        return None
+    if not info.checksum_composite and kind not in COMPOSITE_ONLY:
+        return checksum(kind, data)
+    digests = b"".join(b64decode(part.checksum.value) for part, _ in chosen if part.checksum is not None)
+    composite = checksum(kind, digests)
+    return replace(composite, value=f"{composite.value}-{len(chosen)}", composite=True)
