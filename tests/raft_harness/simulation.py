@@ -1,0 +1,331 @@
+"""A whole group under a hostile network and crashing replicas, driven by one seed, with checkers for what Raft promises.
+
+Checked: election safety, log matching, leader completeness, state machine safety (figure 3 of the paper), that
+acknowledged writes stay, that reads are linearizable, that stamps rise. At the end everything heals, and the group must
+agree and go on: liveness.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from dwd.base.ids import LogIndex, NodeId, ReplicaId
+from dwd.raft.core.effects import Accepted, Effects, ReadReady
+from dwd.raft.core.messages import Message
+from dwd.raft.core.options import NodeOptions
+from dwd.raft.core.status import NodeStatus
+from dwd.raft.core.types import (
+    EMPTY_SNAPSHOT,
+    ChangeKind,
+    Configuration,
+    ConfigurationChange,
+    Member,
+    MemberRole,
+    ProposalId,
+    ReadId,
+    Role,
+    SnapshotMeta,
+)
+from tests.raft_harness.replica import Disk, Machine, Shell
+from tests.raft_harness.seeded import SeededRng
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hostility:
+    """Chances a step. `rot` takes the last synced write from one crashing replica at a time."""
+
+    drop: float = 0.05
+    duplicate: float = 0.05
+    crash: float = 0.01
+    partition: float = 0.01
+    heal: float = 0.03
+    compact: float = 0.02
+    change: float = 0.02
+    unreachable: float = 0.01
+    power_loss: float = 0.001
+    torn: float = 0.3
+    rot: float = 0.1
+
+
+CALM = Hostility(
+    drop=0, duplicate=0, crash=0, partition=0, heal=1, compact=0.01, change=0, unreachable=0, power_loss=0, torn=0
+)
+
+
+@dataclass(slots=True)
+class Simulation:
+    seed: int
+    voters: int = 3
+    hostility: Hostility = field(default_factory=Hostility)
+    options: NodeOptions = field(
+        default_factory=lambda: NodeOptions(
+            append_entries_max=5, append_bytes_max=700, inflight_messages_max=3, inflight_bytes_max=2000,
+            cache_bytes_max=300, apply_bytes_max=2000, caught_up_entries=2, uncommitted_bytes_max=4000,
+        )
+    )  # fmt: skip
+    rng: SeededRng = field(init=False)
+    disks: dict[ReplicaId, Disk] = field(default_factory=dict)
+    shells: dict[ReplicaId, Shell] = field(default_factory=dict)
+    network: list[Message] = field(default_factory=list)
+    cut: set[tuple[ReplicaId, ReplicaId]] = field(default_factory=set)
+    leaders: dict[int, ReplicaId] = field(default_factory=dict)
+    history: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    """What was applied at each index by anybody."""
+    floor: int = 0
+    """The highest index that a client has seen the effect of."""
+    reads: dict[ReadId, int] = field(default_factory=dict)
+    rotten: ReplicaId | None = None
+    last_id: int = 0
+    unix_ms: int = 1_000_000
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.rng = SeededRng(self.seed)
+        members = tuple(
+            Member(node=NodeId(i), replica=ReplicaId(i), role=MemberRole.VOTER, priority=1 + i % 2)
+            for i in range(1, self.voters + 1)
+        )
+        genesis = replace(EMPTY_SNAPSHOT, configuration=Configuration(members=members))
+        for member in members:
+            self.disks[member.replica] = Disk(base=genesis, machine=Machine(position=genesis))
+            self.start(member.replica)
+
+    def new_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
+
+    # Replicas.
+
+    def start(self, replica: ReplicaId) -> None:
+        rng = SeededRng(self.rng.bits(62))
+        shell = Shell(replica, self.disks[replica], self.options, rng, self.send, self.observe)
+        self.shells[replica] = shell
+        shell.take()
+
+    def crash(self, replica: ReplicaId, *, rng: SeededRng) -> None:
+        """Lose what is not durable. The last write may be torn (it was not synced), or rot although it was."""
+        shell = self.shells.pop(replica)
+        disk = shell.disk
+        self.counts["crash"] += 1
+        if self.rotten is not None and not self.disks[self.rotten].doubt:
+            self.rotten = None
+        if rng.chance(self.hostility.torn):
+            self.counts["torn"] += 1
+            disk.doubt = True
+            before = shell.before_last_write
+            if rng.chance(self.hostility.rot) and before is not None and self.rotten in {None, replica}:
+                self.counts["rot"] += 1
+                self.rotten = replica
+                disk.hard_state, disk.base, disk.entries = before.hard_state, before.base, before.entries
+                disk.reset_behind_machine()
+        self.disks[replica] = disk
+
+    # Network.
+
+    def send(self, message: Message) -> None:
+        if (message.source, message.target) in self.cut or self.rng.chance(self.hostility.drop):
+            return
+        self.network.append(message)
+        if self.rng.chance(self.hostility.duplicate):
+            self.network.append(message)
+
+    def deliver(self) -> None:
+        """Any message, mostly one of the oldest."""
+        window = len(self.network) if self.rng.chance(0.1) else min(4, len(self.network))
+        message = self.network.pop(self.rng.below(window))
+        shell = self.shells.get(message.target)
+        if shell is not None:
+            shell.node.step(message)
+
+    def partition(self) -> None:
+        ids = sorted(self.disks)
+        side = {replica for replica in ids if self.rng.chance(0.5)}
+        one_way = self.rng.chance(0.3)
+        self.cut = {(a, b) for a in ids for b in ids if (a in side) != (b in side) and (not one_way or a in side)}
+
+    # What happens.
+
+    def step(self) -> None:
+        """One event, then whatever any replica may do about it."""
+        rng, chances = self.rng, self.hostility
+        alive = sorted(self.shells)
+        if alive and rng.chance(chances.crash):
+            self.crash(rng.choose(alive), rng=rng)
+        if rng.chance(chances.power_loss):
+            self.counts["power_loss"] += 1
+            for replica in sorted(self.shells):
+                self.crash(replica, rng=rng)
+            self.network.clear()
+        if rng.chance(chances.partition):
+            self.partition()
+        if rng.chance(chances.heal):
+            self.cut = set()
+        down = sorted(self.disks.keys() - self.shells.keys())
+        if down and rng.chance(0.05):
+            self.start(rng.choose(down))
+        alive = sorted(self.shells)
+        if not alive:
+            return
+        if self.network and rng.chance(0.8):
+            self.deliver()
+        shell = self.shells[rng.choose(alive)]
+        self.unix_ms += rng.below(3)
+        if rng.chance(0.15):
+            shell.node.tick()
+        if rng.chance(0.2):
+            self.propose(shell)
+        if rng.chance(0.1):
+            self.read(shell)
+        if rng.chance(chances.compact):
+            shell.checkpoint(compact=rng.chance(0.7))
+        if rng.chance(chances.unreachable):
+            shell.node.report_unreachable(rng.choose(sorted(self.disks)))
+        if rng.chance(chances.change):
+            self.change()
+        self.work(shell)
+
+    def work(self, shell: Shell) -> None:
+        shell.take()
+        while self.rng.chance(0.7) and shell.persist():
+            shell.take()
+        if self.rng.chance(0.6):
+            for entry in shell.apply():
+                self.applied(shell, entry.index, entry.term, entry.payload)
+        if shell.offer is not None and self.rng.chance(0.3):
+            shell.fetch_offer(self.shells.get(shell.offer.source))
+        shell.take()
+
+    def propose(self, shell: Shell) -> None:
+        items = []
+        for _ in range(1 + self.rng.below(4)):
+            proposal = ProposalId(self.new_id())
+            items.append((proposal, b"%d" % proposal + b"." * self.rng.below(60)))
+        shell.node.propose(items, unix_ms=self.unix_ms)
+
+    def read(self, shell: Shell) -> None:
+        read = ReadId(self.new_id())
+        self.reads[read] = self.floor
+        shell.node.read_index(read)
+
+    def change(self) -> None:
+        """The leader is asked for a change that mostly makes sense."""
+        shell = self.leader()
+        if shell is None:
+            return
+        status = shell.node.status()
+        members = status.configuration.members
+        learners = [m for m in members if m.role is MemberRole.LEARNER]
+        voters = status.configuration.voters()
+        if learners and self.rng.chance(0.7):
+            kind, member = ChangeKind.PROMOTE, learners[0]
+        elif len(voters) > 3 or (learners and self.rng.chance(0.3)):
+            kind, member = ChangeKind.REMOVE, self.rng.choose(members)
+        elif self.rng.chance(0.5):
+            kind, member = ChangeKind.ADD_LEARNER, self.newcomer(NodeId(self.new_id() + 100))
+        else:
+            kind, member = ChangeKind.REPLACE_LOST, self.newcomer(self.rng.choose(members).node)
+        self.counts[kind.name] += 1
+        change = ConfigurationChange(kind=kind, member=member)
+        shell.node.propose_configuration(ProposalId(self.new_id()), change, unix_ms=self.unix_ms)
+
+    def newcomer(self, node: NodeId) -> Member:
+        """A replica that starts from nothing."""
+        replica = ReplicaId(self.new_id() + 1000)
+        self.disks[replica] = Disk(base=EMPTY_SNAPSHOT, machine=Machine(position=EMPTY_SNAPSHOT))
+        self.start(replica)
+        return Member(node=node, replica=replica, role=MemberRole.LEARNER, priority=1)
+
+    def leader(self) -> Shell | None:
+        """The one of the latest term, if there is any."""
+        statuses = [(s.node.status().term, r) for r, s in self.shells.items() if s.node.status().role is Role.LEADER]
+        return self.shells[max(statuses)[1]] if statuses else None
+
+    # Checkers.
+
+    def observe(self, shell: Shell, effects: Effects) -> None:
+        soft = effects.soft_state
+        if soft is not None and soft.role is Role.LEADER:
+            known = self.leaders.setdefault(soft.term, shell.replica)
+            assert known == shell.replica, f"two leaders in term {soft.term}"
+            self.check_completeness(shell)
+        for read in effects.reads:
+            self.check_read(read)
+
+    def check_completeness(self, shell: Shell) -> None:
+        """A leader's log has every entry that was ever applied (leader completeness)."""
+        log = shell.node._state.log
+        for index in range(log.base.index + 1, max(self.history, default=0) + 1):
+            assert log.term_of(index) == self.history[index][0], f"leader {shell.replica} lacks {index}"
+
+    def check_read(self, read: ReadReady) -> None:
+        self.counts["read"] += 1
+        assert read.index >= self.reads[read.read], "a read went back in time"
+        self.floor = max(self.floor, read.index)
+
+    def applied(self, shell: Shell, index: LogIndex, term: int, payload: bytes) -> None:
+        known = self.history.setdefault(index, (term, payload))
+        assert known == (term, payload), f"different entries applied at {index}"
+        if (index, term) in shell.accepted:
+            self.counts["write"] += 1
+            self.floor = max(self.floor, index)
+
+    def check_logs(self) -> None:
+        """Log matching on what is durable: where two logs agree on a term, they agree on all before it."""
+        disks = [self.disks[replica] for replica in sorted(self.disks)]
+        for place, one in enumerate(disks):
+            for other in disks[place + 1 :]:
+                first = max(one.base.index, other.base.index) + 1
+                last = min(one.base.index + len(one.entries), other.base.index + len(other.entries))
+                agreed = False
+                for index in range(last, first - 1, -1):
+                    a, b = one.entries[index - one.base.index - 1], other.entries[index - other.base.index - 1]
+                    assert not (agreed and a != b), f"logs differ at {index} below an entry they share"
+                    agreed = agreed or a.term == b.term
+
+    # Running.
+
+    def run(self, steps: int) -> None:
+        for count in range(steps):
+            self.step()
+            if count % 200 == 0:
+                self.check_logs()
+
+    def heal(self, steps: int = 20_000) -> None:
+        """Everything comes back; within `steps` the group must have a leader, agree, and take a write."""
+        self.hostility = CALM
+        self.cut = set()
+        for replica in sorted(self.disks.keys() - self.shells.keys()):
+            self.start(replica)
+        for count in range(steps):
+            self.step()
+            if count % 100 == 0 and self.is_settled():
+                break
+        assert self.is_settled(), [self.describe(shell) for shell in self.shells.values()]
+        self.check_logs()
+
+    def is_settled(self) -> bool:
+        leader = self.leader()
+        if leader is None:
+            return False
+        status = leader.node.status()
+        members = {m.replica for m in status.configuration.members}
+        machines = [self.shells[replica].machine for replica in members]
+        top = max(self.history, default=0)
+        behind = [m for m in machines if m.position.index < top - 30 or m.position.index < self.floor]
+        doubts = [r for r in members if self.shells[r].node.status().tail_doubt]
+        return status.commit >= status.last - 30 and self.floor > 0 and not behind and not doubts
+
+    def describe(self, shell: Shell) -> NodeStatus:
+        return shell.node.status()
+
+
+def machine_digests(simulation: Simulation) -> dict[int, set[int]]:
+    """Digests of machines by index: one each if all applied the same."""
+    found: dict[int, set[int]] = {}
+    for shell in simulation.shells.values():
+        found.setdefault(shell.machine.position.index, set()).add(shell.machine.digest)
+    return found
+
+
+__all__ = ["CALM", "Accepted", "Hostility", "Simulation", "SnapshotMeta", "machine_digests"]
