@@ -50,7 +50,7 @@ def _directories(settings: Settings) -> Iterator[Fault]:
             yield Fault(
                 path=place,
                 message=f"{device.path} is not there",
-                hint="mount the disk, or make the directory if it is new: dwd never makes one where a disk may be missing",
+                hint="mount the disk, or make the directory: dwd makes none where a disk may be missing",
             )
         elif not os.access(device.path, os.R_OK | os.W_OK | os.X_OK):
             yield Fault(path=place, message=f"{device.path} is not writable by this user")

@@ -137,6 +137,7 @@ def _message(place: Place, detail: Mapping[str, Any]) -> str:
         case _:
             pass
     message = str(detail["msg"]).removeprefix("Value error, ")
+    message = message.replace("Input should", "must").replace("String should", "must")
     message = message[:1].lower() + message[1:]
     value = detail.get("input")
     if detail["type"] == "missing" or isinstance(value, dict | list) or _is_secret(place):
