@@ -31,7 +31,7 @@ REDACT_DEPTH_MAX = 6
 
 _SECRET = re.compile(
     r"(^|[_\-.])(secret|password|passphrase|passwd|token|authorization|signature|cookie|credentials?|private[_\-]?key"
-    r"|secret[_\-]?key|key[_\-]?material|customer[_\-]?key)s?([_\-.](key|value|hex|bytes))?$",
+    r"|secret[_\-]?(access[_\-]?)?key|key[_\-]?material|customer[_\-]?key)s?([_\-.](key|value|hex|bytes))?$",
     re.IGNORECASE,
 )
 _DROPPED = metrics.counter("dwd.logs.dropped", "Log lines that could not be written", "{line}")
@@ -159,7 +159,7 @@ def _console() -> list[Processor]:
 
 
 def _dumps(event: MutableMapping[str, Any], **_options: object) -> str:
-    return json.dumps(event, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(event, default=_plain, separators=(",", ":"))
 
 
 def _plain(value: object) -> str:
