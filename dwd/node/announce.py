@@ -1,0 +1,128 @@
+"""Workers that keep control true of what is here: this node's addresses and devices, and the layout over all devices.
+
+A layout follows the devices that are members: the leader of control plans and applies a new one, by compare-and-swap,
+when a device comes or is given up. Devices that are merely down stay in it: what they miss goes to others as hand-offs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dwd.base.clock import Clock
+from dwd.base.errors import Conflict
+from dwd.base.ids import CONTROL_GROUP, DeviceId, LayoutEpoch, NodeId
+from dwd.base.units import GIB
+from dwd.blocks.core.layout import decode_layout, encode_layout
+from dwd.blocks.core.placement import plan_layout
+from dwd.blocks.topology import DeviceHealth, Topology, layout_devices
+from dwd.meta.client import MetaClient
+from dwd.meta.core.control.commands import AddDevice, ApplyLayout, SetDeviceState, UpdateNode
+from dwd.meta.core.control.rows import DeviceRow, DeviceState, Domain, NodeAddresses
+from dwd.runtime.worker import Progress
+
+IDLE_SECONDS = 2.0
+PROPOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalDevice:
+    """A device directory of this node. `failed` says why it is out of service; `given_up` are the ids of devices that
+    were here before and whose data is gone.
+    """
+
+    device: DeviceId
+    weight: int
+    capacity_bytes: int
+    failed: str
+    given_up: tuple[DeviceId, ...] = ()
+
+
+class AnnounceWorker:
+    """Tells control where this node listens and what devices it has."""
+
+    name = "node.announce"
+    idle_seconds = IDLE_SECONDS
+
+    def __init__(
+        self,
+        *,
+        node: NodeId,
+        meta: MetaClient,
+        clock: Clock,
+        addresses: NodeAddresses,
+        domain: Domain,
+        devices: Callable[[], tuple[LocalDevice, ...]],
+    ) -> None:
+        self._node = node
+        self._meta = meta
+        self._clock = clock
+        self._addresses = addresses
+        self._domain = domain
+        self._devices = devices
+
+    async def work(self) -> Progress:
+        topology = self._meta.view.topology()
+        row = topology.node(self._node)
+        if row is None:
+            return Progress.IDLE
+        deadline = self._clock.monotonic() + PROPOSE_SECONDS
+        if row.addresses != self._addresses or row.domain != self._domain:
+            command = UpdateNode(node=self._node, addresses=self._addresses, domain=self._domain)
+            await self._meta.control(command, deadline=deadline)
+        for device in self._devices():
+            await self._announce(device, topology.device(device.device), deadline)
+            for lost in device.given_up:
+                before = topology.device(lost)
+                if before is not None and before.state in {DeviceState.ACTIVE, DeviceState.FAILED}:
+                    gone = SetDeviceState(device=lost, state=DeviceState.LOST, reason="its directory was emptied")
+                    await self._meta.control(gone, deadline=deadline)
+        return Progress.IDLE
+
+    async def _announce(self, device: LocalDevice, row: DeviceRow | None, deadline: float) -> None:
+        if row is None and not device.failed:
+            command = AddDevice(
+                device=device.device, node=self._node, weight=device.weight, capacity_bytes=device.capacity_bytes
+            )
+            await self._meta.control(command, deadline=deadline)
+        elif row is not None and row.state in {DeviceState.ACTIVE, DeviceState.FAILED}:
+            wanted = DeviceState.FAILED if device.failed else DeviceState.ACTIVE
+            if row.state is not wanted:
+                change = SetDeviceState(device=device.device, state=wanted, reason=device.failed[:200])
+                await self._meta.control(change, deadline=deadline)
+
+
+class LayoutWorker:
+    """On the leader of control: a layout over exactly the devices that are members."""
+
+    name = "blocks.layout"
+    idle_seconds = IDLE_SECONDS
+
+    def __init__(self, *, meta: MetaClient, topology: Topology, clock: Clock) -> None:
+        self._meta = meta
+        self._topology = topology
+        self._clock = clock
+
+    async def work(self) -> Progress:
+        if not self._meta.leads(CONTROL_GROUP):
+            return Progress.IDLE
+        members = [v for v in self._topology.devices().values() if v.health is not DeviceHealth.LOST]
+        newest = self._meta.view.topology().layout
+        previous = decode_layout(newest.layout) if newest is not None else None
+        wanted = tuple(sorted((d for d in layout_devices(members) if d.weight > 0), key=lambda d: d.device))
+        if not wanted or (previous is not None and previous.devices == wanted):
+            return Progress.IDLE
+        epoch = LayoutEpoch(1 if previous is None else previous.epoch + 1)
+        layout = await asyncio.to_thread(plan_layout, wanted, epoch=epoch, previous=previous)
+        command = ApplyLayout(epoch=epoch, layout=encode_layout(layout))
+        try:
+            await self._meta.control(command, deadline=self._clock.monotonic() + PROPOSE_SECONDS)
+        except Conflict:
+            return Progress.THROTTLED
+        return Progress.BUSY
+
+
+def weight_of(capacity_bytes: int, share: float) -> int:
+    """A device's weight in GiB of capacity times what the settings say."""
+    return max(1, round(capacity_bytes / GIB * share)) if share > 0 else 0
