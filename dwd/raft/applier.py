@@ -11,12 +11,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from dwd.base.clock import Clock
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import GroupId, LogIndex
-from dwd.raft.core.types import Entry
+from dwd.raft.core.types import Entry, SnapshotMeta
 from dwd.raft.ports import StateMachine
 from dwd.raft.telemetry import APPLY_BATCH, APPLY_SECONDS, COMMITS
 
@@ -51,6 +53,7 @@ class Applier:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Entry] = deque()
         self._running = False
+        self._installing = False
         self._closed = False
 
     def add(self, entries: Sequence[Entry]) -> None:
@@ -62,11 +65,17 @@ class Applier:
         """Run `work` on the machine's thread, after the batch that is being applied."""
         return await self._loop.run_in_executor(self._executor, work)
 
-    def skip_to(self, index: LogIndex) -> None:
-        """An installed snapshot holds everything up to `index`."""
-        while self._queue and self._queue[0].index <= index:
+    async def install(self, source: Path, meta: SnapshotMeta) -> None:
+        """Replace the machine's state by a snapshot; what waits to be applied and lies in it is skipped."""
+        self._installing = True
+        try:
+            await self.run(partial(self.machine.install_snapshot, source, meta))
+        finally:
+            self._installing = False
+        while self._queue and self._queue[0].index <= meta.index:
             self._queue.popleft()
-        self.applied = max(self.applied, index)
+        self.applied = max(self.applied, meta.index)
+        self._launch()
 
     def close(self) -> None:
         """Apply nothing more and close the machine once its thread is free; does not wait."""
@@ -81,7 +90,7 @@ class Applier:
         await asyncio.to_thread(self._executor.shutdown, wait=True)
 
     def _launch(self) -> None:
-        if self._running or self._closed or not self._queue:
+        if self._running or self._installing or self._closed or not self._queue:
             return
         batch = self._take()
         self._running = True

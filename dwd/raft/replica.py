@@ -192,8 +192,9 @@ class Replica:
         fetched, self._fetched_file = self._fetched_file, None
         if fetched is None or fetched[0] != meta:
             raise InvariantViolation("the core installs a snapshot that was not fetched", group=self.group)
-        await self.applier.run(partial(self.applier.machine.install_snapshot, fetched[1], meta))
-        self.applier.skip_to(meta.index)
+        await self.applier.install(fetched[1], meta)
+        if self.closed:
+            return
         self.configurations[:] = [(meta.index, meta.configuration)]
         held, self._held = self._held or deque(), None
         self._refresh_routes()

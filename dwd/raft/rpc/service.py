@@ -1,4 +1,4 @@
-"""The server's side: frames in, snapshots out, replicas prepared. Who may call at all, the server's admission decides."""
+"""The server's side: frames in, snapshots out, replicas prepared. Who may call, the server's admission has decided."""
 
 from __future__ import annotations
 

@@ -1,0 +1,103 @@
+"""A state machine over a dict. Commands are `key=value`; the result is the value that was there before."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from dwd.base.errors import Corrupt
+from dwd.base.ids import LogIndex, Stamp, Term
+from dwd.raft.core.configuration_codec import decode_configuration, encode_configuration
+from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, SnapshotMeta
+
+
+class DictDisk:
+    """What a machine keeps through a restart."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.position = EMPTY_SNAPSHOT
+
+
+class DictMachine:
+    """`poison` makes the command of that key raise Corrupt; `padding` is added to copies to give them a size."""
+
+    def __init__(self, disk: DictDisk, *, poison: str = "poison", padding: int = 0) -> None:
+        self.disk = disk
+        self.batches: list[int] = []
+        self.installed = 0
+        self.copies = 0
+        self.closed = False
+        self.reader_blocks = False
+        self.gate = threading.Event()
+        self.gate.set()
+        self._poison = poison
+        self._padding = padding
+        self._busy = threading.Lock()
+
+    def position(self) -> SnapshotMeta:
+        return self.disk.position
+
+    def apply(self, entries: Sequence[Entry]) -> Sequence[object]:
+        assert self._busy.acquire(blocking=False), "two calls at once"
+        try:
+            assert self.gate.wait(10)
+            self.batches.append(len(entries))
+            return [self._apply_one(entry) for entry in entries]
+        finally:
+            self._busy.release()
+
+    def _apply_one(self, entry: Entry) -> object:
+        assert entry.index == self.disk.position.index + 1, "applied out of order"
+        configuration = self.disk.position.configuration
+        result: object = None
+        if entry.kind is EntryKind.CONFIGURATION:
+            configuration = decode_configuration(entry.payload)
+        elif entry.kind is EntryKind.COMMAND:
+            key, _, value = entry.payload.decode().partition("=")
+            if key == self._poison:
+                raise Corrupt("test.poison", "told to break")
+            result = self.disk.values.get(key)
+            self.disk.values[key] = value
+        self.disk.position = SnapshotMeta(
+            index=entry.index, term=entry.term, stamp=entry.stamp, configuration=configuration
+        )
+        return result
+
+    def checkpoint(self) -> LogIndex | None:
+        return None if self.reader_blocks else self.disk.position.index
+
+    def copy_snapshot(self, target: Path) -> SnapshotMeta:
+        at = self.disk.position
+        self.copies += 1
+        target.write_text(
+            json.dumps(
+                {
+                    "values": self.disk.values,
+                    "position": [at.index, at.term, at.stamp],
+                    "members": encode_configuration(at.configuration).hex(),
+                    "padding": "x" * self._padding,
+                }
+            )
+        )
+        return at
+
+    def install_snapshot(self, source: Path, expected: SnapshotMeta) -> None:
+        content = json.loads(source.read_text())
+        index, term, stamp = content["position"]
+        position = SnapshotMeta(
+            index=LogIndex(index),
+            term=Term(term),
+            stamp=Stamp(stamp),
+            configuration=decode_configuration(bytes.fromhex(content["members"])),
+        )
+        if position != expected:
+            raise Corrupt("test.snapshot", "not the snapshot that was announced")
+        self.disk.values, self.disk.position = content["values"], position
+        self.installed += 1
+        source.unlink()
+
+    def close(self) -> None:
+        self.closed = True
