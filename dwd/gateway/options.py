@@ -33,4 +33,5 @@ class GatewayOptions:
     header_line_bytes_max: int = 16 * KIB
     header_lines_max: int = 256
     backlog: int = 1_024
-    access_log: bool = True
+    access_log: bool = False
+    """A line for every request, at about 0.1 ms of CPU each; answers of 500 and above are always logged."""

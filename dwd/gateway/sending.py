@@ -20,12 +20,7 @@ async def send(
     request: web.BaseRequest, reply: Reply, record: AccessRecord, *, close: bool, idle_seconds: float
 ) -> web.StreamResponse:
     """Send `reply`. An answer that cannot be finished breaks its connection, so that no client takes it for whole."""
-    headers: CIMultiDict[str] = CIMultiDict(reply.headers)
-    headers["x-amz-request-id"] = record.request_id
-    headers["Server"] = _SERVER
-    response = web.StreamResponse(status=reply.status, headers=headers)
-    if reply.status not in _BODILESS:
-        response.content_length = len(reply.body) if reply.length is None else reply.length
+    response = _response(request, reply, record)
     if close:
         response.force_close()
     try:
@@ -33,9 +28,11 @@ async def send(
         if request.method == "HEAD" or reply.status in _BODILESS:
             return response
         if reply.stream is None:
-            async with asyncio.timeout(idle_seconds):
-                await response.write(reply.body)
+            if not request.protocol.writing_paused:
                 await response.write_eof()
+            else:
+                async with asyncio.timeout(idle_seconds):
+                    await response.write_eof()
             record.bytes_out = len(reply.body)
             return response
         async for chunk in reply.stream:
@@ -52,6 +49,20 @@ async def send(
         _break(request, record, "client went away")
     except DwError as error:
         _break(request, record, error.code)
+    return response
+
+
+def _response(request: web.BaseRequest, reply: Reply, record: AccessRecord) -> web.StreamResponse:
+    headers: CIMultiDict[str] = CIMultiDict(reply.headers)
+    headers["x-amz-request-id"] = record.request_id
+    headers["Server"] = _SERVER
+    if reply.stream is None and request.method != "HEAD" and reply.status not in _BODILESS:
+        # With the body at hand aiohttp sends head and body in one write.
+        data = reply.body
+        return web.Response(status=reply.status, headers=headers, body=data if isinstance(data, bytes) else bytes(data))
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    if reply.status not in _BODILESS:
+        response.content_length = len(reply.body) if reply.length is None else reply.length
     return response
 
 

@@ -16,6 +16,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 from aiohttp import web
@@ -55,7 +56,9 @@ class S3Server:
         self._objects = objects
         self._clock = clock
         self._options = options or GatewayOptions()
-        self._authenticator = Authenticator(credentials, clock, region=self._options.region)
+        self._authenticator = Authenticator(
+            credentials, clock, region=self._options.region, domains=self._options.domains
+        )
         self._executor = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="dwd-gateway-hash")
         self._id_prefix = secrets.token_hex(5).upper()
         self._served = 0
@@ -241,10 +244,15 @@ class _Protocol(RequestHandler):
         return self._malformed()
 
 
+@lru_cache(maxsize=512)
+def _header_name(raw: bytes) -> str:
+    return raw.decode("latin-1").lower()
+
+
 def _joined_headers(request: web.BaseRequest) -> dict[str, str]:
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.raw_headers:
-        name = raw_name.decode("latin-1").lower()
+        name = _header_name(raw_name)
         value = raw_value.decode("utf-8", "surrogateescape")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     return headers

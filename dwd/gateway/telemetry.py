@@ -55,7 +55,7 @@ def finished(record: AccessRecord, seconds: float, *, log: bool) -> None:
         _BYTES_IN.add(record.bytes_in)
     if record.bytes_out:
         _BYTES_OUT.add(record.bytes_out)
-    if log:
+    if log or record.status >= 500:
         _LOG.info(
             "access",
             request_id=record.request_id,

@@ -43,6 +43,7 @@ def iso_date(unix_ms: int) -> str:
     return f"{at.year:04}-{at.month:02}-{at.day:02}T{at.hour:02}:{at.minute:02}:{at.second:02}.{ms:03}Z"
 
 
+@lru_cache(maxsize=256)
 def parse_basic(text: str) -> int | None:
     """Unix seconds of "20091028T223200Z", or None."""
     if len(text) != 16 or text[8] != "T" or text[15] != "Z":

@@ -17,7 +17,7 @@ from dwd.gateway.core.xml_write import document, element
 from dwd.objects.ports import BucketInfo, Checksum, ChecksumKind, ObjectInfo
 
 TOKEN_BYTES_MAX = 4_096
-_TOKEN_VERSION = "1"
+_CURSOR_FORM = "1"
 
 
 def owner(user: str, name: str = "Owner") -> str:
@@ -88,7 +88,7 @@ def completed(location: str, info: ObjectInfo) -> bytes:
 
 def encode_token(after: str) -> str:
     """A continuation token: opaque to clients, its version first."""
-    return base64.urlsafe_b64encode((_TOKEN_VERSION + after).encode()).decode("ascii")
+    return base64.urlsafe_b64encode((_CURSOR_FORM + after).encode()).decode("ascii")
 
 
 def decode_token(token: str) -> str:
@@ -101,7 +101,7 @@ def decode_token(token: str) -> str:
         after = raw.decode()
     except UnicodeDecodeError:
         after = ""
-    if not after.startswith(_TOKEN_VERSION):
+    if not after.startswith(_CURSOR_FORM):
         raise InvalidArgument(
             "s3.invalid_argument",
             "The continuation token provided is incorrect",

@@ -92,8 +92,6 @@ def read_claim(head: RequestHead, *, now_seconds: int, region: str) -> Claim:
     elif presigned:
         claim = _from_query(head)
         _check_expiry(claim, head.query["X-Amz-Expires"], now_seconds)
-    elif "Signature" in head.query and "AWSAccessKeyId" in head.query:
-        raise _unsupported()
     else:
         raise Unauthenticated("s3.access_denied", "Access Denied", hint="sign the request with an access key")
     if claim.region != region:

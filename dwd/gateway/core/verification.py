@@ -38,6 +38,8 @@ class Verifier:
     """Digests of one body. `checksum` is set by `finish`."""
 
     def __init__(self, plan: PayloadPlan, signing: ChunkSigning | None) -> None:
+        if plan.framing is Framing.CHUNKED_SIGNED and signing is None:
+            raise InvalidArgument("s3.invalid_request", "Signed chunks need a request signed by AWS4-HMAC-SHA256.")
         self.checksum: Checksum | None = None
         self._plan = plan
         self._signing = signing if plan.framing is Framing.CHUNKED_SIGNED else None
