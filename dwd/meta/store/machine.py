@@ -1,0 +1,237 @@
+"""One group's state machine on its SQLite database: what `dwd.raft.ports.StateMachine` asks for.
+
+Invariants:
+* position, sessions, rows of a batch change in one transaction: after a crash the database stands at the end of some
+  batch, and the log is applied again from there;
+* what was kept in memory is dropped with a transaction that failed, so a batch can be tried again;
+* a database once found damaged is not used again: every later call raises Corrupt until a snapshot is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from dwd.base.errors import Corrupt, InvariantViolation, NotFound
+from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex
+from dwd.meta.codec import decode_envelope
+from dwd.meta.core.apply import VERSION, ControlCommands, Engine, ShardCommands
+from dwd.meta.core.control.state import Part
+from dwd.meta.core.outcome import Outcome
+from dwd.meta.core.tx import At
+from dwd.meta.store import database
+from dwd.meta.store.database import SqliteTx, translated
+from dwd.meta.store.generations import Generations
+from dwd.raft.core.configuration_codec import decode_configuration
+from dwd.raft.core.types import Entry, EntryKind, SnapshotMeta
+from dwd.runtime.files import Files
+
+Changed = Callable[[frozenset[Part]], None]
+"""Called on the group's thread after a commit that changed control."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What readers open. `number` counts the generations this process has seen: a change means: open anew."""
+
+    path: Path
+    number: int
+
+
+class SqliteMachine:
+    """All methods but `position` and `live` on one thread at a time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cluster: ClusterId,
+        group: GroupId,
+        files: Files,
+        vfs: str = "",
+        on_changed: Changed | None = None,
+    ) -> None:
+        """Opens or creates. `vfs` names a registered SQLite VFS, empty for the system's. Raises Corrupt,
+        VersionRefused, StorageFailed.
+        """
+        self._cluster = cluster
+        self._group = group
+        self._files = files
+        self._vfs = vfs
+        self._on_changed = on_changed
+        self._generations = Generations(directory, files)
+        self._damaged: Corrupt | None = None
+        with translated("opening the database"):
+            path = self._generations.live() or self._create()
+            self._generations.sweep()
+            self._connection = database.connect(path, vfs=vfs)
+            try:
+                database.check_identity(self._connection, cluster=cluster, group=group)
+                self._load(path, number=1)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    @property
+    def live(self) -> Live:
+        return self._live
+
+    def position(self) -> SnapshotMeta:
+        return self._position
+
+    def apply(self, entries: Sequence[Entry]) -> Sequence[object]:
+        self._require_sound()
+        try:
+            with translated("applying"):
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    position, outcomes = self._apply_all(entries)
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    self._roll_back()
+                    raise
+        except Corrupt as error:
+            self._damaged = error
+            raise
+        self._position = position
+        self._tell()
+        return outcomes
+
+    def checkpoint(self) -> LogIndex | None:
+        self._require_sound()
+        index = self._position.index
+        with translated("making a checkpoint"):
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            except apsw.BusyError:
+                frames, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if frames != moved:
+                    return None
+        return index
+
+    def copy_snapshot(self, target: Path) -> SnapshotMeta:
+        self._require_sound()
+        with translated("copying the database"):
+            target.unlink(missing_ok=True)
+            copy = apsw.Connection(str(target), vfs=self._vfs or None)
+            try:
+                copy.execute("PRAGMA synchronous = FULL")
+                with copy.backup("main", self._connection, "main") as backup:
+                    backup.step(-1)
+                position = database.read_position(copy)
+            finally:
+                copy.close()
+        opened = self._files.open(target)
+        try:
+            opened.sync()
+        finally:
+            opened.close()
+        return position
+
+    def install_snapshot(self, source: Path, expected: SnapshotMeta) -> None:
+        with translated("verifying a snapshot"):
+            self._verify(source, expected)
+        path = self._generations.prepare()
+        self._files.rename(source, path)
+        self._generations.make_live(path)
+        with translated("opening the installed snapshot"):
+            self._connection.close()
+            self._connection = database.connect(path, vfs=self._vfs)
+            self._load(path, number=self._live.number + 1)
+        self._damaged = None
+        self._generations.sweep()
+        self._tell(everything=True)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _create(self) -> Path:
+        self._generations.sweep()
+        path = self._generations.prepare()
+        connection = database.connect(path, vfs=self._vfs, create=True)
+        try:
+            database.create(connection, cluster=self._cluster, group=self._group, version=VERSION)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            connection.close()
+        self._generations.make_live(path)
+        return path
+
+    def _load(self, path: Path, *, number: int) -> None:
+        self._position = database.read_position(self._connection)
+        self._live = Live(path=path, number=number)
+        self._restart_engine()
+
+    def _restart_engine(self) -> None:
+        tx = SqliteTx(self._connection)
+        self._control = ControlCommands(tx) if self._group == CONTROL_GROUP else None
+        self._engine = Engine(tx, self._control or ShardCommands(tx))
+
+    def _apply_all(self, entries: Sequence[Entry]) -> tuple[SnapshotMeta, list[Outcome | None]]:
+        index, configuration = self._position.index, self._position.configuration
+        outcomes: list[Outcome | None] = []
+        for entry in entries:
+            if entry.index != index + 1:
+                raise InvariantViolation("entries must be applied in order", applied=index, entry=entry.index)
+            index = entry.index
+            match entry.kind:
+                case EntryKind.COMMAND:
+                    outcomes.append(self._apply_one(entry))
+                case EntryKind.CONFIGURATION:
+                    configuration = decode_configuration(entry.payload)
+                    outcomes.append(None)
+                case EntryKind.NOOP:
+                    outcomes.append(None)
+        last = entries[-1]
+        position = SnapshotMeta(index=index, term=last.term, stamp=last.stamp, configuration=configuration)
+        self._engine.flush()
+        database.write_position(self._connection, position)
+        return position, outcomes
+
+    def _apply_one(self, entry: Entry) -> Outcome:
+        try:
+            envelope = decode_envelope(entry.payload)
+        except Corrupt as error:
+            raise InvariantViolation("a committed command cannot be read", index=entry.index) from error
+        return self._engine.apply(envelope, At(index=entry.index, stamp=entry.stamp))
+
+    def _roll_back(self) -> None:
+        """Back to before the batch, memory too. SQLite may have rolled back by itself already."""
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._restart_engine()
+        except apsw.Error as error:
+            self._damaged = Corrupt("meta.database_damaged", f"the database is damaged ({error}) while rolling back")
+
+    def _require_sound(self) -> None:
+        if self._damaged is not None:
+            raise self._damaged
+
+    def _tell(self, *, everything: bool = False) -> None:
+        if self._control is None or self._on_changed is None:
+            return
+        touched = frozenset(Part) if everything else frozenset(self._control.control.touched)
+        self._control.control.touched.clear()
+        if touched:
+            self._on_changed(touched)
+
+    def _verify(self, source: Path, expected: SnapshotMeta) -> None:
+        if not self._files.exists(source):
+            raise NotFound("meta.no_snapshot", f"{source} is not there")
+        connection = database.connect(source, vfs=self._vfs)
+        try:
+            database.check_identity(connection, cluster=self._cluster, group=self._group)
+            found = database.read_position(connection)
+        except apsw.Error as error:
+            raise Corrupt("meta.snapshot_damaged", f"the snapshot is damaged: {error}") from error
+        finally:
+            connection.close()
+        if found != expected:
+            raise Corrupt(
+                "meta.snapshot_position",
+                f"the snapshot stands at {found.index} of term {found.term}, not where it should ({expected.index})",
+            )
