@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from dwd.base.errors import InvalidArgument
 
@@ -18,11 +19,12 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 def format_bytes(count: int) -> str:
     """`count` bytes in binary units with at most one decimal: "4.5 MiB"."""
     value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < KIB:
-            return f"{value:.0f} {unit}" if unit == "B" or value == int(value) else f"{value:.1f} {unit}"
-        value /= KIB
-    return f"{value:.1f} TiB"
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(round(value, 1)) < KIB:
+            break
+        value, unit = value / KIB, larger
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def parse_bytes(text: str) -> int:
@@ -33,14 +35,14 @@ def parse_bytes(text: str) -> int:
         raise InvalidArgument(
             "size.malformed", f"not a size: {text[:40]!r}", hint="write it like 512KiB, 64MiB or 1GiB"
         )
-    return int(float(match.group(1)) * scale)
+    return int(Decimal(match.group(1)) * scale)
 
 
 def format_duration(seconds: float) -> str:
     """Seconds as people read them: "850 ms", "12.3 s", "4 min 5 s", "3 h 20 min"."""
-    if seconds < 1:
+    if round(seconds * 1000) < 1000:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

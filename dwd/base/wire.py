@@ -11,23 +11,33 @@ from dwd.base.errors import KINDS, DwError
 
 METADATA_KEY = "dwd-error-bin"
 METADATA_BYTES_MAX = 4_096
+_CODE_MAX = 100
 _TEXT_MAX = 1_000
+_TEXT_MIN = 200
+"""Of 12 bytes each at worst, as JSON escapes them: with the code and the frame around it this fits."""
 
 
 def encode(error: DwError) -> bytes:
-    """The bytes for `error`; an error kind that must not cross the wire goes as a plain DwError."""
+    """The bytes for `error`; an error kind that must not cross the wire goes as a plain DwError.
+
+    What does not fit goes without its fields, then without its hint and with a shortened message: the kind and the
+    code, which callers act on, always arrive.
+    """
     kind = type(error).__name__
-    document = {
+    document: dict[str, object] = {
         "kind": kind if kind in KINDS else "DwError",
-        "code": error.code,
+        "code": error.code[:_CODE_MAX],
         "message": error.message[:_TEXT_MAX],
         "hint": error.hint[:_TEXT_MAX],
         "fields": error.fields,
     }
-    encoded = json.dumps(document, separators=(",", ":")).encode()
-    if len(encoded) <= METADATA_BYTES_MAX:
-        return encoded
-    return json.dumps({**document, "fields": {}}, separators=(",", ":")).encode()[:METADATA_BYTES_MAX]
+    shorter = document | {"fields": {}}
+    shortest = shorter | {"message": error.message[:_TEXT_MIN], "hint": ""}
+    encoded = _json(document)
+    for smaller in (shorter, shortest):
+        if len(encoded) > METADATA_BYTES_MAX:
+            encoded = _json(smaller)
+    return encoded
 
 
 def decode(encoded: bytes) -> DwError:
@@ -38,3 +48,7 @@ def decode(encoded: bytes) -> DwError:
         return kind(document["code"], document["message"], hint=document["hint"], **document["fields"])
     except (ValueError, KeyError, TypeError):
         return DwError("rpc.unreadable_error", "the node answered with an error that cannot be read")
+
+
+def _json(document: dict[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
