@@ -216,7 +216,8 @@ class Replay:
                 continue
             name, replica = GroupId(header.group), ReplicaId(header.replica)
             known = self._groups.get(name)
-            if known is None or known.bounds.replica != replica:
+            if known is None or (known.bounds.replica != replica and doubt is Doubt.CORRUPT):
+                # It was here, or began in a batch that may have been acknowledged: better known and doubted.
                 known = self._groups[name] = _Group(bounds=GroupBounds(group=name, replica=replica))
             known.suspected(doubt)
         for header, payload in damage.sound:

@@ -1,0 +1,10 @@
+"""Lets the tests import their harness."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import structlog
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
