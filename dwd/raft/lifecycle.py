@@ -10,16 +10,19 @@ import structlog
 
 from dwd.base.clock import Rng
 from dwd.base.errors import Conflict, DwError, InvalidArgument, StorageFailed
-from dwd.base.ids import GroupId, ReplicaId, Stamp
+from dwd.base.ids import GroupId, LogIndex, ReplicaId, Stamp, Term
 from dwd.raft.applier import Applier
+from dwd.raft.core.configuration_codec import encode_configuration
 from dwd.raft.core.node import Node
 from dwd.raft.core.types import (
     EMPTY_HARD_STATE,
     EMPTY_SNAPSHOT,
+    NO_REPLICA,
     ZERO_INDEX,
-    ZERO_TERM,
     Configuration,
     Entry,
+    EntryKind,
+    HardState,
     Role,
     SnapshotMeta,
 )
@@ -31,6 +34,9 @@ from dwd.raft.replica import Replica
 from dwd.raft.surroundings import Surroundings
 
 _log = structlog.get_logger("dwd.raft")
+
+FIRST_TERM = Term(1)
+FIRST_HARD_STATE = HardState(term=FIRST_TERM, vote=NO_REPLICA, commit=ZERO_INDEX)
 
 
 class Lifecycle:
@@ -72,8 +78,7 @@ class Lifecycle:
         async with self._turn(group):
             if group in self._engine.replicas or group in self._engine.broken or group in self._around.log.recovered():
                 return
-            start = SnapshotMeta(index=ZERO_INDEX, term=ZERO_TERM, stamp=Stamp(0), configuration=configuration)
-            await self._begin(group, own.replica, start)
+            await self._begin(group, own.replica, FIRST_HARD_STATE, (first_entry(configuration),))
 
     async def create(self, group: GroupId, replica: ReplicaId) -> None:
         async with self._turn(group):
@@ -83,7 +88,7 @@ class Lifecycle:
             if present is not None and self._in_use(present):
                 raise Conflict("raft.replica_in_use", "a working replica of the group lives here", group=group)
             await self._forget(group)
-            await self._begin(group, replica, EMPTY_SNAPSHOT)
+            await self._begin(group, replica, EMPTY_HARD_STATE, ())
 
     async def drop(self, group: GroupId) -> None:
         async with self._turn(group):
@@ -96,12 +101,19 @@ class Lifecycle:
 
     # -- steps --------------------------------------------------------------------------------------------------
 
-    async def _begin(self, group: GroupId, replica: ReplicaId, start: SnapshotMeta) -> None:
+    async def _begin(
+        self, group: GroupId, replica: ReplicaId, hard_state: HardState, entries: tuple[Entry, ...]
+    ) -> None:
         """A new replica: durable in the log first, so that a crash leaves nothing half made."""
-        write = LogWrite(group=group, replica=replica, hard_state=EMPTY_HARD_STATE, reset=start)
+        write = LogWrite(group=group, replica=replica, hard_state=hard_state, entries=entries, reset=EMPTY_SNAPSHOT)
         await self._around.log.write([write])
         fresh = RecoveredLog(
-            group=group, replica=replica, hard_state=EMPTY_HARD_STATE, compacted=start, entries=(), doubt=Doubt.NONE
+            group=group,
+            replica=replica,
+            hard_state=hard_state,
+            compacted=EMPTY_SNAPSHOT,
+            entries=entries,
+            doubt=Doubt.NONE,
         )
         await self._open(fresh)
         _log.info("replica created", node=self._around.node, group=group, replica=replica)
@@ -197,3 +209,16 @@ class Lifecycle:
 
     def _turn(self, group: GroupId) -> asyncio.Lock:
         return self._turns.setdefault(group, asyncio.Lock())
+
+
+def first_entry(configuration: Configuration) -> Entry:
+    """How a group begins: the same entry on all its first voters, in a term nobody led. Being an entry, it also gives
+    the state machine and every later learner the configuration.
+    """
+    return Entry(
+        index=LogIndex(1),
+        term=FIRST_TERM,
+        kind=EntryKind.CONFIGURATION,
+        stamp=Stamp(1),
+        payload=encode_configuration(configuration),
+    )

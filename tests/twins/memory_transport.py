@@ -11,7 +11,7 @@ from dwd.raft.transport import Parcel, SnapshotChunk, SnapshotItem, SnapshotRequ
 
 
 class MemoryNetwork:
-    """`cut` holds one-way cuts (source, target). `chunks_until_break` breaks snapshot streams after that many chunks."""
+    """`cut` holds one-way cuts (source, target). `chunks_until_break` breaks a snapshot's stream after so many."""
 
     def __init__(self) -> None:
         self.handlers: dict[NodeId, TransportHandler] = {}

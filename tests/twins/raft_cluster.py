@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from dwd.base.errors import DwError
 from dwd.base.ids import GroupId, NodeId, ReplicaId
@@ -15,12 +15,14 @@ from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import Applied, RecoveredLog
 from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.tasks import Tasks
 from tests.twins.dict_machine import DictDisk, DictMachine
 from tests.twins.memory_log import MemoryLogStore
 from tests.twins.memory_transport import MemoryNetwork, MemoryTransport
 
 GROUP = GroupId(1)
 PATIENCE_SECONDS = 10.0
+T = TypeVar("T")
 FAST = HostOptions(tick_ms=20)
 
 
@@ -107,6 +109,7 @@ class TestCluster:
         self.nodes = [TestNode(number, self) for number in range(1, count + 1)]
         self._voters = self.nodes[: count if voters is None else voters]
         self._groups = groups
+        self._tasks = Tasks("test", lambda name, error: None)
 
     async def __aenter__(self) -> Self:
         for node in self.nodes:
@@ -120,8 +123,13 @@ class TestCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._tasks.close()
         for node in self.nodes:
             await node.stop()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A caller of its own; whoever awaits the task hears of its failure."""
+        return self._tasks.spawn(work, name="caller")
 
     def node(self, number: int) -> TestNode:
         return self.nodes[number - 1]

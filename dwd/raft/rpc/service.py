@@ -83,9 +83,7 @@ class _Admin(wire.RaftAdminServicer):
     def __init__(self, service: RaftService) -> None:
         self._service = service
 
-    async def CreateReplica(  # noqa: N802 - the name on the wire
-        self, request: pb.CreateReplicaRequest, context: Context
-    ) -> pb.CreateReplicaReply:
+    async def CreateReplica(self, request: pb.CreateReplicaRequest, context: Context) -> pb.CreateReplicaReply:
         caller_node(context)
         await self._service.handler().prepare_replica(GroupId(request.group), ReplicaId(request.replica))
         return pb.CreateReplicaReply()

@@ -58,7 +58,7 @@ async def test_busy_when_more_proposals_wait_than_allowed(tmp_path: Path) -> Non
         leader.log.open_gate.clear()
         for follower in cluster.nodes:
             follower.log.open_gate.clear()
-        waiting = [asyncio.ensure_future(leader.host.propose(GROUP, b"a=1", deadline=soon())) for _ in range(4)]
+        waiting = [cluster.spawn(leader.host.propose(GROUP, b"a=1", deadline=soon())) for _ in range(4)]
         await asyncio.sleep(0)
         with pytest.raises(Busy):
             await leader.host.propose(GROUP, b"a=1", deadline=soon())
@@ -110,8 +110,8 @@ async def test_every_future_resolves_when_the_host_stops(tmp_path: Path) -> None
         leader = await cluster.leader()
         await cluster.put("warm", "up")
         cluster.network.isolate(leader.id)
-        proposals = [asyncio.ensure_future(leader.host.propose(GROUP, b"a=1", deadline=soon(60))) for _ in range(50)]
-        reads = [asyncio.ensure_future(leader.host.read_index(GROUP, deadline=soon(60))) for _ in range(50)]
+        proposals = [cluster.spawn(leader.host.propose(GROUP, b"a=1", deadline=soon(60))) for _ in range(50)]
+        reads = [cluster.spawn(leader.host.read_index(GROUP, deadline=soon(60))) for _ in range(50)]
         await asyncio.sleep(0)
         await leader.host.stop()
         done, waiting = await asyncio.wait([*proposals, *reads], timeout=5)
@@ -123,7 +123,7 @@ async def test_a_cancelled_caller_leaves_nothing_behind_when_its_command_is_appl
     async with TestCluster(tmp_path, 3) as cluster:
         leader = await cluster.leader()
         await cluster.put("warm", "up")
-        task = asyncio.ensure_future(leader.host.propose(GROUP, b"a=1", deadline=soon()))
+        task = cluster.spawn(leader.host.propose(GROUP, b"a=1", deadline=soon()))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
