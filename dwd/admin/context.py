@@ -65,7 +65,7 @@ class Exposure:
 class BlockReports(Protocol):
     """What the block store of this node can tell operators."""
 
-    def devices(self) -> tuple[DeviceReport, ...]: ...
+    async def devices(self) -> tuple[DeviceReport, ...]: ...
 
     async def exposure(self) -> Exposure:
         """Of the shards this node leads."""

@@ -80,10 +80,11 @@ def paths_of(settings: Settings) -> Paths:
 
 
 class DataClaim:
-    """Holds the data directory for one daemon until `release`."""
+    """Holds the data directory for one daemon until `release`. `fresh`: it was empty and is marked as this node's now."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, fresh: bool) -> None:
         self._descriptor = descriptor
+        self.fresh = fresh
 
     def release(self) -> None:
         os.close(self._descriptor)
@@ -110,11 +111,12 @@ def claim_data(files: Files, paths: Paths, *, cluster: ClusterId, node: NodeId) 
             hint="one daemon a data directory: stop the other, or give this one its own node.data_dir",
         ) from error
     try:
+        fresh = not files.exists(paths.owner)
         _check_owner(files, paths, cluster=cluster, node=node)
     except BaseException:
         os.close(descriptor)
         raise
-    return DataClaim(descriptor)
+    return DataClaim(descriptor, fresh=fresh)
 
 
 def _check_owner(files: Files, paths: Paths, *, cluster: ClusterId, node: NodeId) -> None:

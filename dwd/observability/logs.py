@@ -48,10 +48,14 @@ class Level(Enum):
         return logging.getLevelNamesMapping()[self.name]
 
 
-def configure(*, level: Level = Level.INFO, node: str = "", stream: TextIO | None = None) -> None:
-    """Set up logging for the process, once, before anything is logged. `node` stands in every line unless empty."""
+def configure(
+    *, level: Level = Level.INFO, node: str = "", stream: TextIO | None = None, as_json: bool | None = None
+) -> None:
+    """Set up logging for the process, once, before anything is logged. `node` stands in every line unless empty;
+    `as_json` None: JSON unless the stream is a terminal.
+    """
     target = stream if stream is not None else sys.stderr
-    render = _console() if target.isatty() else _json()
+    render = _json() if as_json or (as_json is None and not target.isatty()) else _console()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -7,6 +7,7 @@ loop) delays all of them, and shows here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -21,12 +22,16 @@ _LAG = metrics.histogram("dwd.runtime.loop.lag", "Delay of the event loop in run
 _log = structlog.get_logger("dwd.runtime")
 
 
-async def watch_loop_lag(clock: Clock, *, probe_seconds: float = PROBE_SECONDS) -> None:
-    """Measure until cancelled."""
+async def watch_loop_lag(
+    clock: Clock, *, probe_seconds: float = PROBE_SECONDS, observe: Callable[[float], None] | None = None
+) -> None:
+    """Measure until cancelled; `observe` gets every delay too, in seconds."""
     while True:
         due = clock.monotonic() + probe_seconds
         await asyncio.sleep(probe_seconds)
         lag = max(clock.monotonic() - due, 0.0)
         _LAG.record(lag)
+        if observe is not None:
+            observe(lag)
         if lag >= BLOCKED_SECONDS:
             _log.warning("event loop was blocked", lag_seconds=round(lag, 3))

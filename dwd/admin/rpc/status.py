@@ -50,7 +50,7 @@ async def node_status(context: AdminContext) -> pb.NodeStatusReply:
             fragments=device.fragments,
             reason=device.failed,
         )
-        for device in context.blocks.devices()
+        for device in await context.blocks.devices()
     )
     await _add_shards(context, reply)
     return reply

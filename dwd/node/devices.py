@@ -1,0 +1,205 @@
+"""The device directories of this node: opened, formatted on first use, refused when they look unmounted.
+
+What each directory held is remembered beside the identity (devices.json), away from the disks themselves. So an empty
+directory is told apart from a new one: it is taken as a *new* device (the old one is given up and rebuilt elsewhere)
+only when nothing suggests that a disk is merely not mounted.
+
+    devices.json: {path: {"device": hex id, "mounted": whether it was a file system of its own}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from dwd.base.clock import Clock, Rng
+from dwd.base.errors import Conflict, DwError, StorageFailed, VersionRefused
+from dwd.base.ids import ClusterId, DeviceId, hex_id, parse_hex_id
+from dwd.blocks.device import MARKER, Device, Marker, format_device, read_marker
+from dwd.config.sections import Device as DeviceSettings
+from dwd.node.announce import LocalDevice, weight_of
+from dwd.node.initialise import write_private
+from dwd.node.paths import Paths
+from dwd.runtime.files import Files
+
+_log = structlog.get_logger("dwd.node")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a directory held when it was last seen well."""
+
+    device: DeviceId
+    mounted: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Slot:
+    """One configured directory. `device` None: out of service for `reason`; `id` is the device that should be there."""
+
+    path: Path
+    share: float
+    id: DeviceId | None
+    device: Device | None
+    reason: str
+    given_up: tuple[DeviceId, ...]
+    capacity_bytes: int
+
+
+class DeviceSet:
+    """All devices of this node, in the order of the settings."""
+
+    def __init__(self, slots: list[Slot]) -> None:
+        self.slots = slots
+
+    def open_devices(self) -> tuple[Device, ...]:
+        return tuple(slot.device for slot in self.slots if slot.device is not None)
+
+    def local(self) -> tuple[LocalDevice, ...]:
+        """For the announcer: every device id known here, with why it does not serve."""
+        found = []
+        for slot in self.slots:
+            if slot.id is None:
+                continue
+            reason = slot.reason if slot.device is None else slot.device.reason
+            weight = weight_of(slot.capacity_bytes, slot.share)
+            found.append(
+                LocalDevice(
+                    device=slot.id,
+                    weight=weight,
+                    capacity_bytes=slot.capacity_bytes,
+                    failed=reason,
+                    given_up=slot.given_up,
+                )
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSetup:
+    """What opening needs. `data_is_fresh`: the data directory was empty at this start (new, or its disk was replaced)."""
+
+    files: Files
+    paths: Paths
+    cluster: ClusterId
+    pool: Executor
+    clock: Clock
+    rng: Rng
+    volume_bytes: int
+    data_is_fresh: bool
+    on_failed: Callable[[DeviceId, DwError], None]
+
+
+async def open_devices(setup: DeviceSetup, configured: Sequence[DeviceSettings]) -> DeviceSet:
+    """Open every directory; one that cannot serve becomes a failed slot. Raises Conflict (another daemon has it) and
+    VersionRefused (another cluster's, a later format): those are mistakes, not faults.
+    """
+    known = _load_known(setup.paths)
+    slots = []
+    for settings in configured:
+        slot = await _open_one(setup, settings, known.get(str(settings.path)))
+        if slot.device is not None and slot.id is not None:
+            known[str(settings.path)] = Known(device=slot.id, mounted=_is_mounted(settings.path))
+        elif slot.reason:
+            _log.error("device out of service", path=str(settings.path), reason=slot.reason)
+        slots.append(slot)
+    _save_known(setup.paths, known)
+    return DeviceSet(slots)
+
+
+async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known | None) -> Slot:
+    slot = Slot(
+        path=settings.path,
+        share=settings.weight,
+        id=before.device if before is not None else None,
+        device=None,
+        reason="",
+        given_up=(),
+        capacity_bytes=0,
+    )
+    try:
+        marker, slot.given_up = _mark(setup, settings.path, before)
+        device = Device(
+            files=setup.files,
+            path=settings.path,
+            marker=marker,
+            pool=setup.pool,
+            clock=setup.clock,
+            on_failed=setup.on_failed,
+            volume_bytes=setup.volume_bytes,
+        )
+        await device.open()
+        slot.capacity_bytes = setup.files.free_bytes(settings.path)[1]
+    except (Conflict, VersionRefused):
+        raise
+    except DwError as error:
+        slot.reason = error.message
+        return slot
+    slot.id, slot.device = device.id, device
+    return slot
+
+
+def _mark(setup: DeviceSetup, path: Path, before: Known | None) -> tuple[Marker, tuple[DeviceId, ...]]:
+    """The directory's marker, made now for a new device; and the devices that are given up by that."""
+    if setup.files.exists(path / MARKER):
+        marker = read_marker(setup.files, path, setup.cluster)
+        replaced = before is not None and before.device != marker.device
+        return marker, (before.device,) if replaced and before is not None else ()
+    if before is None:
+        return format_device(setup.files, path, setup.cluster, setup.rng), ()
+    _refuse_unmounted(setup, path, before)
+    _log.warning("an emptied directory becomes a new device", path=str(path), given_up=hex_id(before.device))
+    return format_device(setup.files, path, setup.cluster, setup.rng), (before.device,)
+
+
+def _refuse_unmounted(setup: DeviceSetup, path: Path, before: Known) -> None:
+    """Raises StorageFailed unless the directory was plainly emptied or replaced."""
+    if not path.exists():
+        if setup.data_is_fresh and path.is_relative_to(setup.paths.data):
+            return  # it went with the whole data directory
+        raise StorageFailed(
+            "node.device_missing",
+            f"{path} is gone; it held device {hex_id(before.device)}",
+            hint="mount the disk; to begin anew there, create the empty directory and restart",
+        )
+    if before.mounted and not _is_mounted(path):
+        raise StorageFailed(
+            "node.device_unmounted",
+            f"{path} was a file system of its own when it held device {hex_id(before.device)}, and is not now",
+            hint="mount the disk and restart",
+        )
+    if any(path.iterdir()):
+        raise StorageFailed(
+            "node.device_unmarked",
+            f"{path} holds files but no {MARKER}; it held device {hex_id(before.device)}",
+            hint="restore it, or empty the directory to begin anew there",
+        )
+
+
+def _is_mounted(path: Path) -> bool:
+    return os.path.ismount(path)
+
+
+def _load_known(paths: Paths) -> dict[str, Known]:
+    """What is remembered; nothing when it cannot be read: markers on the devices then speak for themselves."""
+    try:
+        document = json.loads(paths.known_devices.read_text())
+        return {
+            path: Known(device=DeviceId(parse_hex_id(entry["device"])), mounted=bool(entry["mounted"]))
+            for path, entry in document.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, DwError):
+        return {}
+
+
+def _save_known(paths: Paths, known: dict[str, Known]) -> None:
+    document = {path: {"device": hex_id(k.device), "mounted": k.mounted} for path, k in sorted(known.items())}
+    content = json.dumps(document, indent=2).encode() + b"\n"
+    if not paths.known_devices.exists() or paths.known_devices.read_bytes() != content:
+        write_private(paths.known_devices, content)
