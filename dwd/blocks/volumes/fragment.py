@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import byteorder
 
 from dwd.base.errors import Corrupt, VersionRefused
@@ -65,6 +65,8 @@ class FragmentHead:
     owner: Owner
     pages: array[int]
     size: int
+    raw: bytes = field(default=b"", repr=False, compare=False)
+    """The head as it was encoded, to be passed on."""
 
 
 def page_checksums(content: Buffer) -> array[int]:
@@ -146,6 +148,7 @@ def decode_head(raw: Buffer) -> FragmentHead:
         owner=Owner(bucket=names[:bucket].decode(), key=names[bucket:].decode()),
         pages=sums,
         size=size,
+        raw=bytes(view[:size]),
     )
 
 
