@@ -10,7 +10,7 @@ from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex
 from dwd.raft.core import configure, read
 from dwd.raft.core.elect import become_follower
-from dwd.raft.core.log_view import entry_bytes
+from dwd.raft.core.log_view import total_bytes
 from dwd.raft.core.quorum import agreed_index
 from dwd.raft.core.state import State
 from dwd.raft.core.types import NO_REPLICA, Entry, Role
@@ -32,7 +32,7 @@ def advance_commit(state: State) -> None:
     before, opening = state.commit, state.commit < state.term_start
     state.commit_to(agreed)
     newly = state.log.cached_from(before + 1)[: agreed - before]
-    state.uncommitted_bytes -= sum(map(entry_bytes, newly))
+    state.uncommitted_bytes -= total_bytes(newly)
     state.feed = True
     if opening:
         read.begin_round(state)

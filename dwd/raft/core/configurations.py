@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex, ReplicaId
 from dwd.raft.core.configuration_codec import decode_configuration
-from dwd.raft.core.types import Configuration, Entry, EntryKind
+from dwd.raft.core.types import Configuration, Entry, EntryKind, Member
 
 
 class Configurations:
@@ -42,6 +42,15 @@ class Configurations:
                 raise InvariantViolation("a committed configuration would be rolled back", index=index)
             self._history.pop()
         self._refresh()
+
+    def member_for_elections(self, replica: ReplicaId, commit: int) -> Member | None:
+        """`replica` as it may stand for election. While the configuration in force is not committed that is also a
+        member of the one before: a leader that removed itself may be the only one with the entry (thesis 4.2.2).
+        """
+        member = self.current.find(replica)
+        if member is None and self.index > commit and len(self._history) > 1:
+            return self._history[-2][1].find(replica)
+        return member
 
     def settle(self, commit: int) -> None:
         """What was in force before the newest committed one can never come back."""

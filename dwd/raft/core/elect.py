@@ -9,7 +9,7 @@ from __future__ import annotations
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex, ReplicaId, Stamp, Term
 from dwd.raft.core import doubt, read
-from dwd.raft.core.log_view import entry_bytes
+from dwd.raft.core.log_view import entry_bytes, total_bytes
 from dwd.raft.core.messages import VoteReply, VoteRequest
 from dwd.raft.core.options import STAGGER_MS
 from dwd.raft.core.progress import Progress
@@ -17,13 +17,13 @@ from dwd.raft.core.quorum import majority
 from dwd.raft.core.reads import LeaderReads
 from dwd.raft.core.state import State
 from dwd.raft.core.status import ProgressState
-from dwd.raft.core.types import NO_REPLICA, Entry, EntryKind, Role
+from dwd.raft.core.types import NO_REPLICA, Entry, EntryKind, MemberRole, Role
 
 
 def may_campaign(state: State) -> bool:
     """Voters of positive priority do."""
-    me = state.configuration.find(state.replica)
-    return me is not None and state.is_voter() and me.priority > 0
+    me = state.configurations.member_for_elections(state.replica, state.commit)
+    return me is not None and me.role is MemberRole.VOTER and me.priority > 0
 
 
 def stagger_ticks(state: State) -> int:
@@ -163,7 +163,7 @@ def become_leader(state: State) -> None:
         member.replica: Progress(following) for member in state.configuration.members if member.replica != state.replica
     }
     state.leader_reads = LeaderReads()
-    state.uncommitted_bytes = sum(map(entry_bytes, state.log.cached_from(state.commit + 1)))
+    state.uncommitted_bytes = total_bytes(state.log.cached_from(state.commit + 1))
     state.term_start = following
     noop = Entry(
         index=following, term=state.term, kind=EntryKind.NOOP, stamp=Stamp(state.log.last_stamp + 1), payload=b""

@@ -12,6 +12,7 @@ Source: Ongaro & Ousterhout 2014, 5.3 (log matching), 5.4.2 end (conflicts skipp
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 
 from dwd.base.errors import InvariantViolation
@@ -25,10 +26,15 @@ def entry_bytes(entry: Entry) -> int:
     return len(entry.payload) + APPEND_OVERHEAD_BYTES
 
 
+def total_bytes(entries: Sequence[Entry]) -> int:
+    """`entry_bytes` of all of them."""
+    return sum([len(entry.payload) for entry in entries]) + len(entries) * APPEND_OVERHEAD_BYTES
+
+
 class LogView:
     __slots__ = (
-        "_cache_stamp", "_entries", "_run_first", "_run_term", "base", "cache_bytes", "cache_first", "last_index",
-        "last_stamp", "last_term", "stable", "unwritten",
+        "_batches", "_cache_stamp", "_entries", "_run_first", "_run_term", "base", "cache_bytes", "cache_first",
+        "last_index", "last_stamp", "last_term", "stable", "unwritten",
     )  # fmt: skip
 
     def __init__(self, base: SnapshotMeta, entries: Sequence[Entry]) -> None:
@@ -44,6 +50,8 @@ class LogView:
         self._run_first: list[int] = [base.index]
         self._run_term: list[Term] = [base.term]
         self._entries: list[Entry] = []
+        self._batches: deque[tuple[int, int]] = deque()
+        """(last index, bytes) of what was appended together, so that eviction does not count entry by entry."""
         self.cache_first = LogIndex(base.index + 1)
         self.cache_bytes = 0
         self._cache_stamp = base.stamp
@@ -88,7 +96,9 @@ class LogView:
         if last.term != self.last_term:
             self._extend_runs(entries)
         self._entries.extend(entries)
-        self.cache_bytes += sum([len(entry.payload) for entry in entries]) + len(entries) * APPEND_OVERHEAD_BYTES
+        size = total_bytes(entries)
+        self._batches.append((last.index, size))
+        self.cache_bytes += size
         self.last_index, self.last_term, self.last_stamp = last.index, last.term, last.stamp
 
     def _extend_runs(self, entries: Sequence[Entry]) -> None:
@@ -106,8 +116,8 @@ class LogView:
         keep = index + 1 - self.cache_first
         if keep < 0 or index > self.last_index:
             raise InvariantViolation("the log would be cut where it is settled", index=index, first=self.cache_first)
-        self.cache_bytes -= sum([entry_bytes(entry) for entry in self._entries[keep:]])
         del self._entries[keep:]
+        self._recount(LogIndex(index))
         while len(self._run_first) > 1 and self._run_first[-1] > index:
             self._run_first.pop()
             self._run_term.pop()
@@ -130,7 +140,8 @@ class LogView:
         self._run_first[0] = base.index
         self.base = base
         if base.index >= self.cache_first:
-            self._drop(base.index + 1 - self.cache_first)
+            self._drop(base.index)
+            self._recount(self.last_index)
 
     def evict(self, upto: int, bytes_max: int) -> None:
         """Forget cached entries at or below `upto` while more than `bytes_max` are cached.
@@ -139,21 +150,26 @@ class LogView:
         """
         if self.cache_bytes <= bytes_max + bytes_max // 4:
             return
-        limit = min(upto, self.stable) + 1 - self.cache_first
-        excess, count = self.cache_bytes - bytes_max, 0
-        while count < limit and excess > 0:
-            excess -= entry_bytes(self._entries[count])
-            count += 1
-        self._drop(count)
+        limit, last = min(upto, self.stable), 0
+        while self._batches and self._batches[0][0] <= limit and self.cache_bytes > bytes_max:
+            last, size = self._batches.popleft()
+            self.cache_bytes -= size
+        self._drop(last)
 
-    def _drop(self, count: int) -> None:
-        if count <= 0:
-            return
-        dropped = self._entries[:count]
-        self._cache_stamp = dropped[-1].stamp
-        self.cache_bytes -= sum([entry_bytes(entry) for entry in dropped])
-        del self._entries[:count]
-        self.cache_first = LogIndex(self.cache_first + count)
+    def _drop(self, upto: int) -> None:
+        """Forget cached entries up to `upto`; the batches are the caller's."""
+        count = upto + 1 - self.cache_first
+        if count > 0:
+            self._cache_stamp = self._entries[count - 1].stamp
+            del self._entries[:count]
+            self.cache_first = LogIndex(upto + 1)
+
+    def _recount(self, last: LogIndex) -> None:
+        """One batch of all that is cached."""
+        self.cache_bytes = total_bytes(self._entries)
+        self._batches.clear()
+        if self._entries:
+            self._batches.append((last, self.cache_bytes))
 
     def slice(self, first: int, last: int, *, count_max: int, bytes_max: int) -> tuple[tuple[Entry, ...], int]:
         """Cached entries [first, last] within the bounds (at least one if there is one), and their bytes."""
@@ -176,7 +192,7 @@ class LogView:
 
 def bounded(entries: Sequence[Entry], bytes_max: int) -> tuple[tuple[Entry, ...], int]:
     """The longest start of `entries` within `bytes_max`, at least one entry, and its bytes."""
-    total = sum([len(entry.payload) for entry in entries]) + len(entries) * APPEND_OVERHEAD_BYTES
+    total = total_bytes(entries)
     if total <= bytes_max or len(entries) <= 1:
         return tuple(entries), total
     total = 0

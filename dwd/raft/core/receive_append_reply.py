@@ -15,7 +15,7 @@ def receive_append_reply(state: State, reply: AppendReply) -> None:
     progress = state.progress.get(reply.source)
     if state.role is not Role.LEADER or progress is None:
         return
-    progress.recent_active = True
+    progress.recent_active = progress.recent_active or reply.accepted
     state.feed = True
     if not reply.accepted:
         _refused(state, progress, reply)
@@ -34,7 +34,7 @@ def _refused(state: State, progress: Progress, reply: AppendReply) -> None:
     """Probe where both logs can agree. A replica in doubt about its tail refuses too and says how far it is: it is
     fed on from there, and asked again only at the next heartbeat once there is nothing new for it.
     """
-    if progress.state is ProgressState.SNAPSHOT:
+    if progress.state is ProgressState.SNAPSHOT and reply.hint_index < state.log.base.index:
         return
     index, _ = state.log.last_at_or_below(reply.hint_index, reply.hint_term)
     before = progress.next if progress.state is ProgressState.PROBE else 0
