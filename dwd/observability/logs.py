@@ -158,8 +158,8 @@ def _json() -> list[Processor]:
     return [exceptions, structlog.processors.JSONRenderer(serializer=_dumps)]
 
 
-def _console() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)]
+def _console(*, colors: bool) -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
 
 
 def _dumps(event: MutableMapping[str, Any], **_options: object) -> str:

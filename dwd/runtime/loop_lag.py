@@ -7,7 +7,7 @@ loop) delays all of them, and shows here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
 
 import structlog
 
@@ -15,6 +15,8 @@ from dwd.base.clock import Clock
 from dwd.observability import metrics
 
 PROBE_SECONDS = 0.25
+RECENT_PROBES = 20
+"""What `LoopLag.seconds` looks back on: five seconds."""
 BLOCKED_SECONDS = 1.0
 """A delay worth a log line: the order of an election timeout."""
 
@@ -22,16 +24,25 @@ _LAG = metrics.histogram("dwd.runtime.loop.lag", "Delay of the event loop in run
 _log = structlog.get_logger("dwd.runtime")
 
 
-async def watch_loop_lag(
-    clock: Clock, *, probe_seconds: float = PROBE_SECONDS, observe: Callable[[float], None] | None = None
-) -> None:
-    """Measure until cancelled; `observe` gets every delay too, in seconds."""
-    while True:
-        due = clock.monotonic() + probe_seconds
-        await asyncio.sleep(probe_seconds)
-        lag = max(clock.monotonic() - due, 0.0)
-        _LAG.record(lag)
-        if observe is not None:
-            observe(lag)
-        if lag >= BLOCKED_SECONDS:
-            _log.warning("event loop was blocked", lag_seconds=round(lag, 3))
+class LoopLag:
+    """Measures the loop that `run` runs on."""
+
+    def __init__(self, clock: Clock, *, probe_seconds: float = PROBE_SECONDS) -> None:
+        self._clock = clock
+        self._probe_seconds = probe_seconds
+        self._recent: deque[float] = deque(maxlen=RECENT_PROBES)
+
+    def seconds(self) -> float:
+        """The longest delay of late; 0.0 before the first probe."""
+        return max(self._recent, default=0.0)
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            due = self._clock.monotonic() + self._probe_seconds
+            await asyncio.sleep(self._probe_seconds)
+            lag = max(self._clock.monotonic() - due, 0.0)
+            self._recent.append(lag)
+            _LAG.record(lag)
+            if lag >= BLOCKED_SECONDS:
+                _log.warning("event loop was blocked", lag_seconds=round(lag, 3))

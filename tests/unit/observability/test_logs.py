@@ -60,6 +60,17 @@ def test_line_is_text_when_on_a_terminal() -> None:
     assert not stream.getvalue().startswith("{")
 
 
+def test_form_is_the_one_asked_for_when_set() -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    logs.configure(stream=terminal, as_json=True)
+    structlog.get_logger("dwd.raft").info("elected")
+    logs.configure(stream=pipe, as_json=False)
+    structlog.get_logger("dwd.raft").info("elected", group=1)
+    assert written(terminal)[0]["event"] == "elected"
+    assert "elected" in pipe.getvalue()
+    assert "\x1b" not in pipe.getvalue()
+
+
 def test_context_is_in_every_line_when_bound() -> None:
     stream = io.StringIO()
     logs.configure(stream=stream)
