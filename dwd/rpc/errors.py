@@ -49,7 +49,8 @@ _REFUSED: dict[grpc.StatusCode, tuple[type[DwError], str]] = {
 """Statuses gRPC itself answers with before any handler runs."""
 _BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _TOO_LARGE = "larger than max"
-_ANSWER_SIDE = "CLIENT"
+_ANSWER_TOO_LARGE = ("CLIENT: Received", "SERVER: Sent")
+"""Then the call was carried out, and only its answer did not fit."""
 _NEVER_SENT = ("failed to connect to all addresses", "connections to all backends failing")
 """How gRPC words that no connection could be made. If a later gRPC words it otherwise, mutations are reported as
 OutcomeUnknown instead of Unavailable: safe, and a test notices."""
@@ -96,7 +97,8 @@ def _without_word(status: grpc.StatusCode, details: str, *, sent: bool) -> DwErr
     if refused is not None:
         kind, code = refused
         return kind(code, details)
-    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details and _ANSWER_SIDE not in details:
+    answered = any(mark in details for mark in _ANSWER_TOO_LARGE)
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details and not answered:
         return errors.InvalidArgument("rpc.message_too_large", details)
     if sent:
         return errors.OutcomeUnknown("rpc.outcome_unknown", f"the call broke off: {details}", status=status.name)
