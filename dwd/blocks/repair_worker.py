@@ -1,0 +1,220 @@
+"""Background healing of the shards led here, and handing on what this node's reads found wrong.
+
+Order: rows that say themselves what is wrong (hand-offs, missing fragments), most exposed first; then, while devices
+are dead, a walk over all blocks for those that have fragments on them. What fails parks with a reason and is tried
+again later; it never stops the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from dwd.base.clock import Clock
+from dwd.base.errors import Conflict, DwError, NotFound, Unavailable
+from dwd.base.ids import BlockId, DeviceId, GroupId, LayoutEpoch
+from dwd.blocks.ports import Owner
+from dwd.blocks.reading import locations
+from dwd.blocks.repair import Outcome, Repairer
+from dwd.blocks.reports import Reports
+from dwd.blocks.topology import Topology
+from dwd.meta.catalogue import BlockCatalogue
+from dwd.meta.core.shard.queries import FROM_THE_START
+from dwd.meta.core.shard.rows import OwnedBlock
+from dwd.observability import metrics
+from dwd.runtime.worker import Progress
+
+PLACEMENT_LAST = 0xFFFF
+PARKED_MAX = 10_000
+PARKED_SECONDS = 30.0
+WALK_SECONDS = 600.0
+"""A finished walk is repeated after this while the same devices are dead."""
+CALL_SECONDS = 10.0
+BLOCK_SECONDS = 60.0
+
+_REPAIRS = metrics.counter("dwd.blocks.repairs", "Blocks looked at by repair, by outcome", "{block}")
+_log = structlog.get_logger("dwd.blocks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairOptions:
+    page: int = 64
+    at_once: int = 4
+    """Blocks repaired side by side."""
+    idle_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A block that could not be made whole, why, and when to try again (monotonic seconds)."""
+
+    reason: str
+    again_at: float
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Progress over one shard for one set of dead devices. `done_at`: monotonic seconds, None while walking."""
+
+    dead: frozenset[DeviceId]
+    epoch: LayoutEpoch
+    after: BlockId = FROM_THE_START
+    done_at: float | None = None
+
+
+class RepairWorker:
+    """Worker "blocks.repair"."""
+
+    name = "blocks.repair"
+
+    def __init__(
+        self,
+        *,
+        repairer: Repairer,
+        catalogue: BlockCatalogue,
+        topology: Topology,
+        clock: Clock,
+        options: RepairOptions | None = None,
+    ) -> None:
+        self._repairer, self._catalogue, self._topology, self._clock = repairer, catalogue, topology, clock
+        self._options = options or RepairOptions()
+        self._after: dict[GroupId, BlockId] = {}
+        self._walks: dict[GroupId, _Walk] = {}
+        self.parked: dict[BlockId, Parked] = {}
+
+    @property
+    def idle_seconds(self) -> float:
+        return self._options.idle_seconds
+
+    async def work(self) -> Progress:
+        groups = self._catalogue.groups()
+        self._after = {group: self._after.get(group, FROM_THE_START) for group in groups}
+        self._walks = {group: walk for group, walk in self._walks.items() if group in groups}
+        busy = False
+        for group in groups:
+            busy |= await self._damaged(group)
+            busy |= await self._walk(group)
+        return Progress.BUSY if busy else Progress.IDLE
+
+    async def _damaged(self, group: GroupId) -> bool:
+        answer = await self._catalogue.repair_page(
+            group, after=self._after[group], limit=self._options.page,
+            deadline=self._clock.monotonic() + CALL_SECONDS,
+        )  # fmt: skip
+        self._after[group] = answer.blocks[-1].stored.block if answer.more and answer.blocks else FROM_THE_START
+        exposed = sorted(answer.blocks, key=lambda b: (-len(b.stored.missing), -len(b.stored.handoffs)))
+        return await self._repair(group, exposed) or answer.more
+
+    async def _walk(self, group: GroupId) -> bool:
+        """A page of the walk for blocks on dead devices; False: nothing left to walk."""
+        dead, epoch, now = self._repairer.dead(), self._topology.layout().epoch, self._clock.monotonic()
+        walk = self._walks.get(group)
+        changed = walk is None or walk.dead != dead or walk.epoch != epoch
+        if not dead:
+            self._walks.pop(group, None)
+            return False
+        if walk is None or changed or (walk.done_at is not None and now - walk.done_at >= WALK_SECONDS):
+            walk = self._walks[group] = _Walk(dead=dead, epoch=epoch)
+        if walk.done_at is not None:
+            return False
+        answer = await self._catalogue.block_page(
+            group, first=0, last=PLACEMENT_LAST, after=walk.after, limit=self._options.page,
+            deadline=now + CALL_SECONDS,
+        )  # fmt: skip
+        hit = [owned for owned in answer.blocks if not dead.isdisjoint(self._devices(owned))]
+        _ = await self._repair(group, hit)
+        if answer.more and answer.blocks:
+            walk.after = answer.blocks[-1].stored.block
+        else:
+            walk.done_at = self._clock.monotonic()
+        return True
+
+    def _devices(self, owned: OwnedBlock) -> set[DeviceId]:
+        try:
+            return set(locations(self._topology, owned.stored).values())
+        except Unavailable:
+            _log.warning("block of an unknown layout", block=owned.stored.block.hex(), epoch=owned.stored.layout_epoch)
+            return set()
+
+    async def _repair(self, group: GroupId, blocks: Sequence[OwnedBlock]) -> bool:
+        """True: at least one got better."""
+        gate = asyncio.Semaphore(self._options.at_once)
+        now = self._clock.monotonic()
+        due = [b for b in blocks if b.stored.block not in self.parked or self.parked[b.stored.block].again_at <= now]
+        better = False
+
+        async def one(owned: OwnedBlock) -> None:
+            nonlocal better
+            async with gate:
+                better |= await self._one(group, owned)
+
+        async with asyncio.TaskGroup() as tasks:
+            for owned in due:
+                _ = tasks.create_task(one(owned))
+        return better
+
+    async def _one(self, group: GroupId, owned: OwnedBlock) -> bool:
+        block = owned.stored.block
+        try:
+            outcome = await self._repairer.repair(group, owned, deadline=self._clock.monotonic() + BLOCK_SECONDS)
+        except DwError as error:
+            _REPAIRS.add(1, outcome="failed")
+            _log.warning("block could not be repaired", block=block.hex(), error=str(error))
+            self._park(block, error.code)
+            return False
+        _REPAIRS.add(1, outcome=outcome.value)
+        if outcome in {Outcome.WAITING, Outcome.BETTER}:
+            self._park(block, "devices are away")
+        else:
+            self.parked.pop(block, None)
+        return outcome is not Outcome.WAITING
+
+    def _park(self, block: BlockId, reason: str) -> None:
+        self.parked.pop(block, None)
+        if len(self.parked) >= PARKED_MAX:
+            self.parked.pop(next(iter(self.parked)))
+        self.parked[block] = Parked(reason=reason, again_at=self._clock.monotonic() + PARKED_SECONDS)
+
+
+class ReportWorker:
+    """Worker "blocks.reports": makes what reads found wrong durable, by naming it missing in the block's row.
+
+    The leader of the shard repairs it from there, wherever that is.
+    """
+
+    name = "blocks.reports"
+    idle_seconds = 5.0
+
+    def __init__(
+        self,
+        *,
+        reports: Reports,
+        catalogue: BlockCatalogue,
+        group_of: Callable[[Owner], GroupId],
+        clock: Clock,
+        page: int = 64,
+    ) -> None:
+        self._reports, self._catalogue, self._group_of = reports, catalogue, group_of
+        self._clock, self._page = clock, page
+
+    async def work(self) -> Progress:
+        for report in self._reports.take(self._page):
+            old = report.block
+            missing = tuple(sorted({*old.missing, *report.indexes}))
+            new = replace(
+                old, missing=missing, handoffs=tuple(h for h in old.handoffs if h.index not in report.indexes)
+            )  # fmt: skip
+            try:
+                await self._catalogue.update_block(
+                    self._group_of(report.owner), old, new, deadline=self._clock.monotonic() + CALL_SECONDS
+                )
+            except (NotFound, Conflict):
+                continue
+            except DwError:
+                for index in report.indexes:
+                    self._reports.add(old, report.owner, index, report.cause)
+                raise
+        return Progress.BUSY if len(self._reports) else Progress.IDLE
