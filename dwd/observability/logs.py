@@ -55,7 +55,8 @@ def configure(
     `as_json` None: JSON unless the stream is a terminal.
     """
     target = stream if stream is not None else sys.stderr
-    render = _json() if as_json or (as_json is None and not target.isatty()) else _console()
+    terminal = target.isatty()
+    render = _json() if as_json or (as_json is None and not terminal) else _console(colors=terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
