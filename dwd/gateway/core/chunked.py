@@ -81,7 +81,7 @@ class ChunkedDecoder:
         """The body ended. Raises InvalidArgument s3.incomplete_body when the frame did not."""
         if self._state is _State.TRAILER and not self._line:
             self._state = _State.DONE
-        if self._state is not _State.DONE:
+        if self._state is not _State.DONE or self._line:
             raise _broken("the body ends inside a chunk")
 
     def _take_line(self, view: memoryview, at: int, events: list[Event]) -> int:
