@@ -38,7 +38,7 @@ class Hostility:
     propose: float = 0.2
     drop: float = 0.05
     duplicate: float = 0.05
-    crash: float = 0.01
+    crash: float = 0.004
     partition: float = 0.01
     heal: float = 0.03
     compact: float = 0.02
@@ -330,7 +330,13 @@ class Simulation:
         top = max(self.history, default=0)
         behind = [m for m in machines if m.position.index < top - 30 or m.position.index < self.floor]
         doubts = [r for r in members if self.shells[r].node.status().tail_doubt]
-        return status.commit >= status.last - 30 and self.floor > 0 and not behind and not doubts
+        return (
+            status.commit >= status.last - 30
+            and self.counts["write"] > 0
+            and self.counts["read"] > 0
+            and not behind
+            and not doubts
+        )
 
     def describe(self, shell: Shell) -> NodeStatus:
         return shell.node.status()
