@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dwd.base.ids import GroupId, LogIndex, ReplicaId, Stamp, Term
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
 from dwd.raft.core.types import (
     EMPTY_HARD_STATE,
     Configuration,
@@ -16,7 +16,6 @@ from dwd.raft.core.types import (
     MemberRole,
     SnapshotMeta,
 )
-from dwd.base.ids import NodeId
 from dwd.raft.ports import LogWrite, RecoveredLog
 
 

@@ -162,7 +162,9 @@ class Life:
 
 def only_suspected(log: RecoveredLog) -> bool:
     """Known by name only, from a torn batch in which it would have begun."""
-    return log.doubt is Doubt.TAIL and not log.entries and (log.hard_state, log.compacted.index) == (EMPTY_HARD_STATE, 0)
+    return (
+        log.doubt is Doubt.TAIL and not log.entries and (log.hard_state, log.compacted.index) == (EMPTY_HARD_STATE, 0)
+    )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
