@@ -1,7 +1,8 @@
 """The gRPC settings of both sides, in one place because they only make sense together.
 
 * A peer that stops answering (power loss, SIGSTOP, cut cable) is noticed within PING_MS + PING_TIMEOUT_MS, also on
-  idle connections; the server must allow pings that often.
+  idle connections; the server must allow pings that often. Seen with grpcio 1.85: keepalive_timeout_ms alone never
+  fires, a lost ping then counts only after ping_timeout_ms, a minute by default.
 * Messages are bounded by MESSAGE_BYTES_MAX both ways.
 * HTTP/2 frame sizes, windows and write buffers stay gRPC's own: larger ones made no difference that could be measured.
 * Connections never go through a proxy named in the environment, and never share a port with a second daemon.
@@ -37,6 +38,7 @@ _BOTH: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.keepalive_time_ms", PING_MS),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )

@@ -181,7 +181,7 @@ async def _relay(target: str, silent: asyncio.Event) -> AsyncIterator[str]:
         pumps: list[asyncio.Task[None]] = []
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         try:
-            yield "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
             server.close()
             for task in pumps:
