@@ -5,18 +5,32 @@ Deadlines are absolute, on the injected clock's `monotonic`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar, get_args
 
-from dwd.base.ids import GroupId
+from dwd.base.clock import Clock, Rng
+from dwd.base.errors import InvariantViolation
+from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, NodeId
+from dwd.meta import deletion
 from dwd.meta.core.control.commands import ControlCommand
+from dwd.meta.core.control.rows import shard_key
 from dwd.meta.core.query import Query
 from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.shard import queries as shard_queries
 from dwd.meta.core.shard.commands import KeyedCommand, ShardCommand
-from dwd.meta.core.shard.queries import ListAnswer, ListObjects, ListUploads, UploadsAnswer
+from dwd.meta.core.shard.queries import KeyedQuery, ListAnswer, ListObjects, ListUploads, UploadsAnswer
+from dwd.meta.core.shard.ranges import successor
+from dwd.meta.local import Consensus, LocalGroups
+from dwd.meta.peers import Peers
+from dwd.meta.proposer import Proposer
+from dwd.meta.router import Router
+from dwd.meta.store.databases import Databases
 from dwd.meta.view import ControlView
 
 A = TypeVar("A")
+
+_KEYED_QUERIES = get_args(KeyedQuery)
 
 
 class MetaClient:
@@ -24,54 +38,127 @@ class MetaClient:
     command or query names. A command takes effect at most once, however often it had to be sent.
     """
 
+    def __init__(
+        self, *, node: NodeId, host: Consensus, databases: Databases, peers: Peers, clock: Clock, rng: Rng
+    ) -> None:
+        """On the running event loop."""
+        self._rng = rng
+        self._view = ControlView(host, databases, clock)
+        self._router = Router(
+            node=node,
+            host=host,
+            local=LocalGroups(host, databases),
+            peers=peers,
+            view=self._view,
+            clock=clock,
+            rng=rng,
+        )
+        self._proposer = Proposer(self._router, rng)
+
     @property
     def view(self) -> ControlView:
         """This node's copy of control, for whatever may be a moment old."""
-        raise NotImplementedError
+        return self._view
 
     async def control(self, command: ControlCommand, *, deadline: float) -> Receipt:
         """Propose to the control group."""
-        raise NotImplementedError
+        return await self._proposer.propose(CONTROL_GROUP, command, deadline=deadline)
 
     async def keyed(self, command: KeyedCommand, *, deadline: float) -> Receipt:
         """Propose to the shard that owns the command's (bucket, key)."""
-        raise NotImplementedError
+        group = self._view.group_of(command.bucket, command.key)
+        return await self._proposer.propose(group, command, deadline=deadline)
 
     async def shard(self, group: GroupId, command: ShardCommand, *, deadline: float) -> Receipt:
         """Propose to a shard by its group."""
-        raise NotImplementedError
+        return await self._proposer.propose(group, command, deadline=deadline)
 
     async def read(self, query: Query[A], *, deadline: float) -> A:
         """Linearizable answer: a keyed query from the owner of its (bucket, key), a control query from control."""
-        raise NotImplementedError
+        if isinstance(query, _KEYED_QUERIES):
+            group = self._view.group_of(query.bucket, query.key)
+        elif type(query).__module__ == shard_queries.__name__:
+            raise InvariantViolation(f"{type(query).__name__} has no key: ask a group")
+        else:
+            group = CONTROL_GROUP
+        return await self._router.answer(group, query, deadline=deadline)
 
     async def read_group(self, group: GroupId, query: Query[A], *, deadline: float) -> A:
         """Linearizable answer of one group."""
-        raise NotImplementedError
+        return await self._router.answer(group, query, deadline=deadline)
 
     async def list_objects(self, query: ListObjects, *, deadline: float) -> ListAnswer:
         """A page over all shards that hold the bucket."""
-        raise NotImplementedError
+        limit = min(query.limit, shard_queries.QUERY_PAGE_MAX)
+        answer = ListAnswer(objects=(), prefixes=(), truncated=False, next_after="")
+        for group in self._holders(query.bucket, query.prefix, query.after):
+            left = limit - len(answer.objects) - len(answer.prefixes)
+            if left <= 0:
+                return replace(answer, truncated=True)
+            page = await self._router.answer(group, replace(query, limit=left), deadline=deadline)
+            shared = set(answer.prefixes)
+            answer = ListAnswer(
+                objects=answer.objects + page.objects,
+                prefixes=answer.prefixes + tuple(p for p in page.prefixes if p not in shared),
+                truncated=page.truncated,
+                next_after=_greatest(page, answer.next_after),
+            )
+            if page.truncated:
+                break
+        return answer if answer.truncated else replace(answer, next_after="")
 
     async def list_uploads(self, query: ListUploads, *, deadline: float) -> UploadsAnswer:
         """A page over all shards that hold the bucket."""
-        raise NotImplementedError
+        limit = min(query.limit, shard_queries.QUERY_PAGE_MAX)
+        answer = UploadsAnswer(uploads=(), prefixes=(), truncated=False)
+        for group in self._holders(query.bucket, query.prefix, query.after_key):
+            left = limit - len(answer.uploads) - len(answer.prefixes)
+            if left <= 0:
+                return replace(answer, truncated=True)
+            page = await self._router.answer(group, replace(query, limit=left), deadline=deadline)
+            shared = set(answer.prefixes)
+            answer = UploadsAnswer(
+                uploads=answer.uploads + page.uploads,
+                prefixes=answer.prefixes + tuple(p for p in page.prefixes if p not in shared),
+                truncated=page.truncated,
+            )
+            if page.truncated:
+                break
+        return answer
 
     async def delete_bucket(self, name: str, *, deadline: float) -> None:
         """Seal the shards, verify that nothing is left, remove. Raises NotFound, Conflict objects.bucket_not_empty."""
-        raise NotImplementedError
+        await deletion.delete_bucket(self, name, deadline=deadline)
 
     def leads(self, group: GroupId) -> bool:
         """Whether this node's replica leads the group now."""
-        raise NotImplementedError
+        return self._router.leads(group)
 
     def shards(self) -> tuple[GroupId, ...]:
         """All shard groups of the map."""
-        raise NotImplementedError
+        return tuple(dict.fromkeys(r.group for r in self._view.topology().shard_map.ranges))
 
     def random_id(self) -> int:
         """For `staged` of StageBlocks and PutPart."""
-        raise NotImplementedError
+        return self._rng.bits(ID_BITS) | 1
+
+    def close(self) -> None:
+        self._router.close()
+
+    def _holders(self, bucket: str, prefix: str, after: str) -> Iterator[GroupId]:
+        """Groups whose range may hold keys of the bucket with the prefix, in order, from the one holding `after`."""
+        first = shard_key(bucket, max(prefix, after) if after.startswith(prefix) else prefix)
+        end = successor(shard_key(bucket, prefix))
+        ranges = self._view.topology().shard_map.ranges
+        for at, held in enumerate(ranges):
+            next_start = ranges[at + 1].start if at + 1 < len(ranges) else None
+            if (next_start is None or next_start > first) and held.start < end:
+                yield held.group
 
 
-Watcher = Callable[[], None]
+def _greatest(page: ListAnswer, before: str) -> str:
+    """Where a page that is full goes on, also when its shard had no more."""
+    keys = [page.next_after or before]
+    keys += [page.objects[-1].key] if page.objects else []
+    keys += [page.prefixes[-1]] if page.prefixes else []
+    return max(keys, key=str.encode)

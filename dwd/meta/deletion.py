@@ -1,0 +1,68 @@
+"""Deleting a bucket: begin in control, seal every shard, verify emptiness, finish; or undo all of it.
+
+Every step can be repeated, so a deletion that broke off half-way is completed, or undone, by the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from dwd.base.errors import Conflict
+from dwd.base.ids import GroupId
+from dwd.meta.core.control.commands import (
+    BeginDeleteBucket,
+    CancelDeleteBucket,
+    ControlCommand,
+    FinishDeleteBucket,
+)
+from dwd.meta.core.query import Query
+from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.shard.commands import AbortUpload, SealBucket, ShardCommand, UnsealBucket
+from dwd.meta.core.shard.queries import ListUploads
+
+A = TypeVar("A")
+
+
+class Steps(Protocol):
+    """What deletion asks of `MetaClient`."""
+
+    async def control(self, command: ControlCommand, *, deadline: float) -> Receipt: ...
+
+    async def shard(self, group: GroupId, command: ShardCommand, *, deadline: float) -> Receipt: ...
+
+    async def read_group(self, group: GroupId, query: Query[A], *, deadline: float) -> A: ...
+
+    def shards(self) -> tuple[GroupId, ...]: ...
+
+
+async def delete_bucket(steps: Steps, name: str, *, deadline: float) -> None:
+    """Raises NotFound, Conflict objects.bucket_not_empty."""
+    begun = await steps.control(BeginDeleteBucket(name=name), deadline=deadline)
+    epoch = begun.count
+    objects = 0
+    for group in steps.shards():
+        sealed = await steps.shard(group, SealBucket(bucket=name, bucket_epoch=epoch), deadline=deadline)
+        objects += sealed.count
+    if objects:
+        await _undo(steps, name, epoch, deadline)
+        raise Conflict("objects.bucket_not_empty", f"bucket {name} holds {objects} objects", objects=objects)
+    for group in steps.shards():
+        await _abort_uploads(steps, group, name, deadline)
+    await steps.control(FinishDeleteBucket(name=name, epoch=epoch), deadline=deadline)
+
+
+async def _undo(steps: Steps, name: str, epoch: int, deadline: float) -> None:
+    """A new epoch first: shards then accept writes of those who saw the bucket active again, and of nobody older."""
+    cancelled = await steps.control(CancelDeleteBucket(name=name, epoch=epoch), deadline=deadline)
+    for group in steps.shards():
+        await steps.shard(group, UnsealBucket(bucket=name, bucket_epoch=cancelled.count), deadline=deadline)
+
+
+async def _abort_uploads(steps: Steps, group: GroupId, name: str, deadline: float) -> None:
+    while True:
+        page = await steps.read_group(group, ListUploads(bucket=name), deadline=deadline)
+        for row in page.uploads:
+            command = AbortUpload(bucket=row.bucket, key=row.key, upload=row.upload)
+            await steps.shard(group, command, deadline=deadline)
+        if not page.truncated:
+            return

@@ -1,0 +1,176 @@
+"""Proposals and questions to other nodes: one stream a peer, all requests of a turn of the event loop in one message.
+
+Invariant: a request that left and got no answer is OutcomeUnknown for a proposal; one that never left is Unavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+
+from dwd.base import wire
+from dwd.base.clock import Clock
+from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
+from dwd.base.ids import GroupId, NodeId
+from dwd.base.units import MIB
+from dwd.meta import codec
+from dwd.meta.core.outcome import Outcome, decode_outcome
+from dwd.meta.core.query import Query
+from dwd.pb.meta.v1 import meta_pb2, meta_pb2_grpc
+from dwd.rpc.channels import Channels
+from dwd.rpc.errors import translate
+from dwd.runtime.tasks import Tasks
+
+A = TypeVar("A")
+
+PENDING_MAX = 4_096
+"""Requests to one peer without an answer; past it callers get Busy."""
+BATCH_BYTES_MAX = 4 * MIB
+
+_log = structlog.get_logger("dwd.meta")
+
+
+class GrpcPeers:
+    """`dwd.meta.peers.Peers` over the channels of the node."""
+
+    def __init__(self, channels: Channels, clock: Clock) -> None:
+        self._channels = channels
+        self._clock = clock
+        self._links: dict[NodeId, _Link] = {}
+        self._tasks = Tasks("meta.peers", _failed)
+
+    async def propose(self, node: NodeId, group: GroupId, payload: bytes, *, deadline: float) -> Outcome:
+        reply = await self._ask(node, group, deadline, proposal=payload)
+        return decode_outcome(reply.outcome)
+
+    async def answer(self, node: NodeId, group: GroupId, query: Query[A], *, deadline: float) -> A:
+        reply = await self._ask(node, group, deadline, question=codec.encode_question(query))
+        found: A = codec.decode_answer(reply.answer)
+        return found
+
+    def leader_changed(self, group: GroupId, leader: NodeId) -> None:
+        for node, link in self._links.items():
+            if node != leader:
+                link.give_up(group)
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+    async def _ask(self, node: NodeId, group: GroupId, deadline: float, **body: bytes) -> meta_pb2.Reply:
+        link = self._links.get(node)
+        if link is None or link.broken:
+            link = _Link(self._channels.to(node))
+            self._links[node] = link
+            _ = self._tasks.spawn(link.run(), name=f"{node:016x}")
+        left = deadline - self._clock.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("meta.deadline", "no time is left to ask another node")
+        reply = await link.ask(group, left, body)
+        if reply.WhichOneof("body") == "error":
+            raise wire.decode(reply.error)
+        return reply
+
+
+@dataclass(slots=True, kw_only=True)
+class _Waiting:
+    group: GroupId
+    mutation: bool
+    answer: asyncio.Future[meta_pb2.Reply]
+    sent: bool = False
+
+
+class _Link:
+    """One stream. Once broken it stays so; the next request opens another."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.broken = False
+        self._channel = channel
+        self._waiting: dict[int, _Waiting] = {}
+        self._outbox: deque[tuple[int, meta_pb2.Request]] = deque()
+        self._wake = asyncio.Event()
+        self._next = 1
+
+    async def ask(self, group: GroupId, seconds: float, body: dict[str, bytes]) -> meta_pb2.Reply:
+        if len(self._waiting) >= PENDING_MAX:
+            raise Busy("meta.peer_busy", f"{PENDING_MAX} requests wait for the node's answer")
+        number = self._next
+        self._next += 1
+        request = meta_pb2.Request(id=number, group=group, milliseconds_left=max(1, int(seconds * 1000)))
+        if "proposal" in body:
+            request.proposal = body["proposal"]
+        else:
+            request.question = body["question"]
+        future: asyncio.Future[meta_pb2.Reply] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(group=group, mutation="proposal" in body, answer=future)
+        self._waiting[number] = waiting
+        self._outbox.append((number, request))
+        self._wake.set()
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError as error:
+            raise _unanswered(waiting, "no answer in time") from error
+        finally:
+            self._waiting.pop(number, None)
+
+    def give_up(self, group: GroupId) -> None:
+        for waiting in list(self._waiting.values()):
+            if waiting.group == group and not waiting.answer.done():
+                waiting.answer.set_exception(_unanswered(waiting, "the group has another leader now"))
+
+    async def run(self) -> None:
+        """Until the stream breaks."""
+        reason: DwError = Unavailable("meta.link_closed", "the connection was closed")
+        try:
+            stream: Any = meta_pb2_grpc.MetaStub(self._channel).Exchange(self._batches())
+            async for batch in stream:
+                for reply in batch.replies:
+                    waiting = self._waiting.get(reply.id)
+                    if waiting is not None and not waiting.answer.done():
+                        waiting.answer.set_result(reply)
+        except grpc.RpcError as error:
+            reason = translate(error, sent=False)
+        finally:
+            self.broken = True
+            for waiting in self._waiting.values():
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(_unanswered(waiting, reason.message))
+
+    async def _batches(self) -> AsyncIterator[meta_pb2.RequestBatch]:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._outbox:
+                batch = self._take()
+                if batch.requests:
+                    yield batch
+
+    def _take(self) -> meta_pb2.RequestBatch:
+        """What waits, up to BATCH_BYTES_MAX; nothing of those who gave up."""
+        taken: list[meta_pb2.Request] = []
+        size = 0
+        while self._outbox and size < BATCH_BYTES_MAX:
+            number, request = self._outbox.popleft()
+            waiting = self._waiting.get(number)
+            if waiting is None:
+                continue
+            waiting.sent = True
+            taken.append(request)
+            size += len(request.proposal) + len(request.question)
+        return meta_pb2.RequestBatch(requests=taken)
+
+
+def _unanswered(waiting: _Waiting, why: str) -> DwError:
+    if waiting.mutation and waiting.sent:
+        return OutcomeUnknown("meta.no_answer", f"a proposal was sent and got no answer: {why}")
+    return Unavailable("meta.no_answer", f"no answer from the node: {why}")
+
+
+def _failed(name: str, error: BaseException) -> None:
+    _log.error("link to a peer failed", task=name, error=repr(error))

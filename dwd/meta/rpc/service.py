@@ -1,0 +1,120 @@
+"""The other end of `GrpcPeers`: carries out what other nodes ask of the groups here, answers in batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import structlog
+
+from dwd.base import wire
+from dwd.base.clock import Clock
+from dwd.base.errors import DwError, PermissionDenied
+from dwd.base.ids import GroupId
+from dwd.base.units import MIB
+from dwd.meta import codec
+from dwd.meta.core.outcome import encode_outcome
+from dwd.meta.local import LocalGroups
+from dwd.meta.rpc.peers import PENDING_MAX
+from dwd.pb.meta.v1 import meta_pb2, meta_pb2_grpc
+from dwd.rpc.guard import peer_of
+from dwd.runtime.tasks import Tasks
+from dwd.security.peers import PeerKind
+
+REPLY_BYTES_MAX = 4 * MIB
+SECONDS_MAX = 120.0
+
+_log = structlog.get_logger("dwd.meta")
+
+
+class MetaService(meta_pb2_grpc.MetaServicer):
+    """Add with `RpcServer.add(lambda server: meta_pb2_grpc.add_MetaServicer_to_server(service, server))`."""
+
+    def __init__(self, local: LocalGroups, clock: Clock) -> None:
+        self._local = local
+        self._clock = clock
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """For `RpcServer.add`."""
+        meta_pb2_grpc.add_MetaServicer_to_server(self, server)
+
+    async def Exchange(  # type: ignore[override]  # noqa: N802 - named by the proto
+        self, request_iterator: AsyncIterator[meta_pb2.RequestBatch], context: Any
+    ) -> AsyncIterator[meta_pb2.ReplyBatch]:
+        if peer_of(context).kind is not PeerKind.NODE:
+            raise PermissionDenied("meta.nodes_only", "only nodes of the cluster may exchange metadata")
+        replies = _Replies()
+        async with Tasks("meta.exchange", _failed, limit=PENDING_MAX + 1) as tasks:
+            _ = tasks.spawn(self._receive(request_iterator, tasks, replies), name="receive")
+            while (batch := await replies.take()) is not None:
+                yield batch
+
+    async def _receive(self, requests: AsyncIterator[meta_pb2.RequestBatch], tasks: Tasks, replies: _Replies) -> None:
+        try:
+            async for batch in requests:
+                for request in batch.requests:
+                    try:
+                        _ = tasks.spawn(self._carry_out(request, replies), name="request")
+                    except DwError as error:
+                        replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(error)))
+        finally:
+            replies.end()
+
+    async def _carry_out(self, request: meta_pb2.Request, replies: _Replies) -> None:
+        try:
+            replies.add(await self._reply(request))
+        except DwError as error:
+            replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(error)))
+        except Exception as error:
+            _log.exception("a request of another node failed")
+            unexpected = DwError("meta.unexpected", f"the node failed on the request ({type(error).__name__})")
+            replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(unexpected)))
+
+    async def _reply(self, request: meta_pb2.Request) -> meta_pb2.Reply:
+        deadline = self._clock.monotonic() + min(request.milliseconds_left / 1000, SECONDS_MAX)
+        group = GroupId(request.group)
+        if request.WhichOneof("body") == "proposal":
+            outcome = await self._local.propose(group, request.proposal, deadline=deadline)
+            return meta_pb2.Reply(id=request.id, outcome=encode_outcome(outcome))
+        answer = await self._local.answer(group, codec.decode_question(request.question), deadline=deadline)
+        return meta_pb2.Reply(id=request.id, answer=codec.encode_answer(answer))
+
+
+class _Replies:
+    """What waits to be sent; bounded by the requests a stream may have open."""
+
+    def __init__(self) -> None:
+        self._ready: list[meta_pb2.Reply] = []
+        self._wake = asyncio.Event()
+        self._ended = False
+
+    def add(self, reply: meta_pb2.Reply) -> None:
+        self._ready.append(reply)
+        self._wake.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._wake.set()
+
+    async def take(self) -> meta_pb2.ReplyBatch | None:
+        """What is ready, up to REPLY_BYTES_MAX; None once the caller has ended the stream."""
+        await self._wake.wait()
+        if self._ended:
+            return None
+        size, count = 0, 0
+        for reply in self._ready:
+            size += len(reply.answer) + len(reply.outcome)
+            count += 1
+            if size >= REPLY_BYTES_MAX:
+                break
+        batch = meta_pb2.ReplyBatch(replies=self._ready[:count])
+        del self._ready[:count]
+        if not self._ready:
+            self._wake.clear()
+        return batch
+
+
+def _failed(name: str, error: BaseException) -> None:
+    _log.error("exchange with a peer failed", task=name, error=repr(error))
