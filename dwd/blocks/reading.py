@@ -156,13 +156,16 @@ class _Gathering:
         direct = self.profile.kind is Kind.REED_SOLOMON
         if direct and all(device is not None and self.reader.answers(device) for _, device in wanted):
             for piece, _ in wanted:
-                self._ask(piece.index, piece.start, piece.end, deadline)
+                padded = self._hull[1] - piece.end < self.profile.data  # the last fragment: take its few zeros too
+                self._ask(piece.index, piece.start, self._hull[1] if padded else piece.end, deadline)
             return
         self._degraded = direct
         self._widen(deadline, slow=0)
 
     async def _step(self, deadline: float) -> None:
         """Wait for an answer or for something to become slow, and act on it."""
+        if not self._active:
+            raise self._hopeless()
         now = self.reader.clock.monotonic()
         if now >= deadline:
             raise DeadlineExceeded("blocks.deadline", "the block could not be read in time")
@@ -175,8 +178,8 @@ class _Gathering:
             failed |= not self._take(task, self._active.pop(task))
         now = self.reader.clock.monotonic()
         slow = sum(request.slow_at <= now for request in self._active.values())
-        if failed or slow:
-            self._degraded = self._degraded or self.profile.kind is Kind.REED_SOLOMON
+        self._degraded |= self.profile.kind is Kind.REED_SOLOMON and (failed or slow > 0)
+        if self._degraded or failed or slow:
             self._widen(deadline, slow=slow)
 
     def _take(self, task: asyncio.Task[Fetched], request: _Request) -> bool:
@@ -187,7 +190,9 @@ class _Gathering:
             return False
         if error is None and not mismatch(task.result().head, self.block):
             self.reader.latencies.answered(request.device, request.began, write=False)
-            self._got[request.index] = (request.start, request.end, task.result().content)
+            known = self._got.get(request.index)
+            if known is None or request.end - request.start > known[1] - known[0]:
+                self._got[request.index] = (request.start, request.end, task.result().content)
             return True
         if error is not None and not isinstance(error, DwError):
             raise error
