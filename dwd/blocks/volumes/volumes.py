@@ -37,7 +37,7 @@ from dwd.blocks.volumes.index import Checkpoint, FragmentIndex, Place
 from dwd.blocks.volumes.recovery import Recovered, recover, volume_name
 from dwd.journal.appender import Appender, Tail
 from dwd.journal.frames import Frame, Position
-from dwd.journal.writer import GroupCommitWriter
+from dwd.journal.writer import BATCH_TARGET_BYTES, GroupCommitWriter
 from dwd.runtime.files import Buffer, File, Files
 
 VOLUME_BYTES = 1 * GIB
@@ -129,7 +129,10 @@ class Volumes:
         appender = await self.run(lambda: self._appender(found.tail))
         self.policy.tail = lambda: appender.tail
         self._tail = found.tail
-        self._writer = GroupCommitWriter(appender=appender, name=name, on_fatal=on_fatal)
+        self._writer = GroupCommitWriter(
+            appender=appender, name=name, on_fatal=on_fatal,
+            batch_bytes_target=min(BATCH_TARGET_BYTES, self.policy.segment_bytes // 2),
+        )  # fmt: skip
         return found
 
     @property

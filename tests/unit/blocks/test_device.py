@@ -1,0 +1,185 @@
+"""Volumes and devices across stops of every kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from twins.memory_blocks import CLUSTER, MemoryCluster, SeededRng
+
+from dwd.base.errors import AlreadyExists, Conflict, DwError, NotFound, StorageFailed, VersionRefused
+from dwd.base.ids import BlockId, ClusterId, LayoutEpoch, NodeId
+from dwd.blocks.core.profiles import parse_profile
+from dwd.blocks.device import Device, DeviceState, format_device, read_marker
+from dwd.blocks.fragments import PutFragment
+from dwd.blocks.ports import Owner
+from dwd.blocks.volumes.compaction import compact, sparse_volume
+from dwd.blocks.volumes.fragment import FragmentKey, encode_head, page_checksums
+from dwd.runtime.os_files import OsFiles
+
+DATA = os.urandom(200_000)
+
+
+def key(number: int) -> FragmentKey:
+    return FragmentKey(BlockId(number.to_bytes(16)), number % 6)
+
+
+def fragment(device: Device, number: int, data: bytes = DATA, epoch: int = 1) -> PutFragment:
+    head = encode_head(
+        key=key(number), profile=parse_profile("rs-4-2"), block_length=4 * len(data), block_crc32c=7, length=len(data),
+        partition=0, layout_epoch=LayoutEpoch(epoch), owner=Owner(bucket="b", key="ключ"), pages=page_checksums(data),
+    )  # fmt: skip
+    return PutFragment(
+        device=device.id, key=key(number), layout_epoch=LayoutEpoch(epoch), head=head, content=memoryview(data)
+    )
+
+
+async def only_device(cluster: MemoryCluster) -> Device:
+    return cluster.wire.services[NodeId(1)].devices()[0]
+
+
+async def reopened(cluster: MemoryCluster, device: Device) -> Device:
+    cluster.wire.services[NodeId(1)].remove(device.id)
+    again = await cluster.open_device(device.path)
+    cluster.wire.services[NodeId(1)].add(again)
+    return again
+
+
+async def test_fragments_survive_when_the_device_is_closed_and_opened(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        await device.put([fragment(device, n) for n in range(5)])
+        await device.delete([key(2)])
+        await device.close()
+        device = await reopened(cluster, device)
+        got = await device.get(key(3), 70_000, 100)
+        assert bytes(got.content) == DATA[70_000:70_100]
+        assert got.head.owner.key == "ключ"
+        with pytest.raises(NotFound):
+            await device.get(key(2), 0, 1)
+
+
+@pytest.mark.parametrize("loss", ["index", "tail", "garbage-index"])
+async def test_the_index_is_rebuilt_when_it_is_lost_or_old(tmp_path: Path, loss: str) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        await device.put([fragment(device, n) for n in range(3)])
+        await device.volumes.flush()
+        await device.put([fragment(device, 3)])
+        await device.delete([key(1)])
+        device.volumes._overlay.clear()  # as a crash would: nothing more reaches the index
+        device.volumes._tail = None
+        device.volumes.flush = _nothing  # type: ignore[method-assign]
+        await device.close()
+        for suffix in ("", "-wal", "-shm") if loss != "tail" else ():
+            path = device.path / f"index.sqlite{suffix}"
+            path.unlink(missing_ok=True)
+        if loss == "garbage-index":
+            (device.path / "index.sqlite").write_bytes(b"garbage" * 1000)
+        device = await reopened(cluster, device)
+        held = await device.held([key(n).block for n in range(4)], verify=True)
+        assert [h.key for h in held] == [key(0), key(2), key(3)]
+        assert all(h.sound for h in held)
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def test_the_torn_end_is_cut_and_the_rest_kept_when_power_went(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        await device.put([fragment(device, 0)])
+        await device.put([fragment(device, 1)])
+        place = device.volumes.place_of(key(1))
+        assert place is not None
+        volume = device.volumes.policy.path(place.segment)
+        device.volumes.flush = _nothing  # type: ignore[method-assign]
+        await device.close()
+        with volume.open("r+b") as file:
+            file.seek(place.offset + 100_000)
+            file.write(bytes(50_000))
+        device = await reopened(cluster, device)
+        assert bytes((await device.get(key(0), 0, 1 << 20)).content) == DATA
+        with pytest.raises(NotFound):
+            await device.get(key(1), 0, 1)
+        await device.put([fragment(device, 2)])
+        await device.close()
+        device = await reopened(cluster, device)
+        assert bytes((await device.get(key(2), 0, 1 << 20)).content) == DATA
+
+
+async def test_space_comes_back_and_nothing_is_lost_when_volumes_are_compacted(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1, volume_bytes=1 << 20) as cluster:
+        device = await only_device(cluster)
+        for n in range(20):
+            await device.put([fragment(device, n)])
+        await device.delete([key(n) for n in range(20) if n % 4])
+        before = len(list((device.path / "volumes").iterdir()))
+        while (segment := await sparse_volume(device.volumes)) is not None:
+            await compact(device.volumes, segment)
+        assert len(list((device.path / "volumes").iterdir())) < before
+        for wiped in (False, True):
+            await device.close()
+            if wiped:
+                (device.path / "index.sqlite").unlink()
+            device = await reopened(cluster, device)
+            for n in range(20):
+                if n % 4 == 0:
+                    assert bytes((await device.get(key(n), 0, 1 << 20)).content) == DATA
+                else:
+                    with pytest.raises(NotFound):
+                        await device.get(key(n), 0, 1)
+
+
+async def test_writes_are_refused_when_their_layout_is_below_the_fence(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        device.fence(LayoutEpoch(3))
+        with pytest.raises(Conflict):
+            await device.put([fragment(device, 0, epoch=2)])
+        await device.put([fragment(device, 0, epoch=3)])
+
+
+async def test_the_device_leaves_service_when_the_disk_gives_errors(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        await device.put([fragment(device, 0)])
+
+        def broken(*_: object) -> bytes:
+            raise StorageFailed("storage.failed", "EIO while reading")
+
+        device.volumes.file(1).read_at = broken  # type: ignore[method-assign]
+        with pytest.raises(StorageFailed):
+            await device.get(key(0), 0, 1)
+        assert device.state is DeviceState.FAILED
+        assert [d for d, _ in cluster.failures] == [device.id]
+        with pytest.raises(StorageFailed):
+            await device.put([fragment(device, 1)])
+
+
+async def test_a_second_daemon_is_refused_when_the_device_is_in_use(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        with pytest.raises(Conflict):
+            await cluster.open_device(device.path)
+
+
+def test_markers_are_refused_when_cluster_format_or_content_differ(tmp_path: Path) -> None:
+    files, rng = OsFiles(), SeededRng(3)
+    marker = format_device(files, tmp_path / "d", CLUSTER, rng)
+    assert read_marker(files, tmp_path / "d", CLUSTER) == marker
+    with pytest.raises(VersionRefused):
+        read_marker(files, tmp_path / "d", ClusterId("d" * 32))
+    with pytest.raises(AlreadyExists):
+        format_device(files, tmp_path / "d", CLUSTER, rng)
+    path = tmp_path / "d" / "dwd-device.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(VersionRefused):
+        read_marker(files, tmp_path / "d", CLUSTER)
+    path.write_text("{")
+    with pytest.raises(DwError):
+        read_marker(files, tmp_path / "d", CLUSTER)
+    with pytest.raises(StorageFailed):
+        read_marker(files, tmp_path / "nowhere", CLUSTER)

@@ -1,0 +1,207 @@
+"""What repair and collection leave behind, recounted from the devices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twins.memory_blocks import CLUSTER, MemoryCluster, NodeTopology
+from twins.memory_catalogue import MemoryCatalogue
+
+from dwd.base.errors import StorageFailed
+from dwd.base.ids import GroupId, NodeId
+from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
+from dwd.blocks.ports import Owner
+from dwd.blocks.recount import FragmentState, Recount
+from dwd.blocks.repair import Repairer
+from dwd.blocks.repair_worker import RepairWorker, ReportWorker
+from dwd.blocks.topology import DeviceHealth
+from dwd.blocks.upkeep import OrphanOptions, OrphanWorker
+from dwd.blocks.volumes.fragment import FragmentKey
+from dwd.runtime.worker import Progress
+
+OWNER = Owner(bucket="b", key="k")
+BIG = os.urandom(300_001)
+NODE = NodeId(1)
+
+
+class Heal:
+    """Repair, collection and recount of node 1 over one catalogue."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self.cluster, self.catalogue = cluster, MemoryCatalogue()
+        self.store = cluster.stores[NODE]
+        common = {
+            "topology": NodeTopology(cluster.topology, NODE), "fragments": cluster.router(NODE), "clock": cluster.clock,
+        }  # fmt: skip
+        self.recounting = Recount(**common)
+        self.repairer = Repairer(**common, reader=self.store.reader, catalogue=self.catalogue)
+        self.repairs = RepairWorker(
+            repairer=self.repairer, catalogue=self.catalogue, topology=common["topology"], clock=cluster.clock
+        )
+        self.gc = GcWorker(**common, catalogue=self.catalogue, options=GcOptions(delay_seconds=0))
+        self.leftovers = LeftoverWorker(
+            leftovers=self.store.leftovers, fragments=cluster.router(NODE), clock=cluster.clock
+        )
+        self.reports = ReportWorker(
+            reports=self.store.reports, catalogue=self.catalogue, group_of=lambda _: GroupId(1), clock=cluster.clock
+        )
+
+    async def put(self, data: bytes = BIG, profile: str = "rs-4-2"):  # noqa: ANN201
+        block = await self.store.write(data, profile=profile, owner=OWNER, deadline=self.cluster.soon)
+        self.catalogue.add(block)
+        return block
+
+    async def get(self, block) -> bytes:  # noqa: ANN001
+        row = self.catalogue.rows[block.block]
+        views = await self.store.read(row, owner=OWNER, offset=0, length=1 << 23, deadline=self.cluster.soon)
+        return b"".join(views)
+
+    async def run(self, worker) -> None:  # noqa: ANN001
+        for _ in range(50):
+            if await worker.work() is Progress.IDLE:
+                return
+        raise AssertionError("never idle")
+
+    async def whole(self) -> bool:
+        rows = list(self.catalogue.rows.values())
+        states = await self.recounting.recount(rows, verify=True, deadline=self.cluster.soon)
+        return all(state.redundant for state in states)
+
+    async def fragments(self) -> int:
+        """On all devices."""
+        count = 0
+        for service in self.cluster.wire.services.values():
+            count += sum([s.fragments for s in await service.stats()])
+        return count
+
+
+async def test_loans_go_home_when_their_devices_return(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        cluster.kill(NodeId(5))
+        cluster.kill(NodeId(6))
+        blocks = [await heal.put(), await heal.put(BIG[:10_000])]
+        await heal.run(heal.repairs)
+        assert not await heal.whole()
+        cluster.revive(NodeId(5))
+        cluster.revive(NodeId(6))
+        heal.repairs.parked.clear()
+        await heal.run(heal.repairs)
+        assert await heal.whole()
+        assert await heal.fragments() == 6 + 3
+        assert [await heal.get(b) for b in blocks] == [BIG, BIG[:10_000]]
+
+
+async def test_reports_lead_to_repair_when_fragments_are_damaged_or_gone(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        block = await heal.put()
+        places = cluster.topology.layouts[-1].places(block.block, 6)
+        await cluster.device(places[0]).delete([FragmentKey(block.block, 0)])
+        device = cluster.device(places[1])
+        place = device.volumes.place_of(FragmentKey(block.block, 1))
+        assert place is not None
+        with device.volumes.policy.path(place.segment).open("r+b") as file:
+            file.seek(place.offset + place.head + 70_000)
+            file.write(b"rot")
+        assert await heal.get(block) == BIG
+        await heal.run(heal.reports)
+        assert heal.catalogue.rows[block.block].missing == (0, 1)
+        await heal.run(heal.repairs)
+        assert await heal.whole()
+        assert await heal.get(block) == BIG
+
+
+async def test_blocks_are_rebuilt_elsewhere_when_a_device_is_lost_for_good(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=7) as cluster:
+        heal = Heal(cluster)
+        blocks = [await heal.put() for _ in range(20)]
+        cluster.kill(NodeId(7))
+        for device in cluster.devices_of(NodeId(7)):
+            cluster.topology.set_health(device, DeviceHealth.LOST)
+        cluster.topology.relayout()
+        await heal.run(heal.repairs)
+        assert await heal.whole()
+        assert all(heal.catalogue.rows[b.block].layout_epoch == 2 or not b.needs_repair for b in blocks)
+        assert [await heal.get(b) for b in blocks] == [BIG] * 20
+
+
+async def test_nothing_is_moved_when_a_node_is_away_for_a_short_time(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        block = await heal.put()
+        cluster.kill(NodeId(3))
+        for device in cluster.devices_of(NodeId(3)):
+            cluster.topology.set_health(device, DeviceHealth.DOWN, since_ms=cluster.clock.unix_ms())
+        await heal.run(heal.repairs)
+        assert heal.catalogue.rows[block.block] == block
+        states = await heal.recounting.recount([block], verify=False, deadline=cluster.soon)
+        assert [s for _, s in states[0].fragments].count(FragmentState.AWAY) == 1
+        assert states[0].losses_left == 1
+
+
+async def test_given_up_blocks_leave_nothing_when_collected(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        kept = await heal.put()
+        blocks = [await heal.put() for _ in range(5)] + [await heal.put(BIG[:100])]
+        for block in blocks:
+            heal.catalogue.give_up(block.block)
+        cluster.kill(NodeId(2))
+        await heal.run(heal.gc)
+        assert heal.catalogue.gc
+        cluster.revive(NodeId(2))
+        await heal.run(heal.gc)
+        assert not heal.catalogue.gc
+        assert await heal.fragments() == 6
+        assert await heal.get(kept) == BIG
+
+
+async def test_failed_writes_leave_nothing_when_leftovers_are_collected(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        for node in (3, 4, 5, 6):
+            cluster.kill(NodeId(node), noticed=False)
+        try:
+            await heal.put()
+        except Exception:  # noqa: BLE001, S110 - how it fails is another test's business
+            pass
+        for node in (3, 4, 5, 6):
+            cluster.revive(NodeId(node))
+        await heal.run(heal.leftovers)
+        assert await heal.fragments() == 0
+
+
+async def test_orphans_go_only_when_disowned_twice_a_grace_apart(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        kept = await heal.put()
+        orphan = await heal.store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        workers = [
+            OrphanWorker(
+                local=service, owner=heal.catalogue, clock=cluster.clock,
+                options=OrphanOptions(grace_seconds=0.0),
+            )
+            for service in cluster.wire.services.values()
+        ]  # fmt: skip
+        while cluster.clock.unix_ms() <= int.from_bytes(orphan.block[:8]) >> 16:
+            pass
+        for worker in workers:
+            await heal.run(worker)
+        assert await heal.fragments() == 12
+        for worker in workers:
+            await heal.run(worker)
+        assert await heal.fragments() == 6
+        assert await heal.get(kept) == BIG
+
+
+async def test_a_device_is_not_touched_when_its_marker_is_missing(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        (tmp_path / "empty").mkdir()
+        try:
+            await cluster.open_device(tmp_path / "empty")
+        except StorageFailed as error:
+            assert error.code == "blocks.device_missing"
+        assert not list((tmp_path / "empty").iterdir())
+        assert CLUSTER
