@@ -6,7 +6,9 @@ from typing import Protocol
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.ids import BlockId, GroupId, Stamp
-from dwd.meta.core.shard.queries import BlockPageAnswer, GcAnswer
+from dwd.meta.client import MetaClient
+from dwd.meta.core.shard.commands import AckGc, UpdateBlock
+from dwd.meta.core.shard.queries import BlockPage, BlockPageAnswer, FindBlocks, GcAnswer, GcPage, RepairPage
 
 
 class BlockCatalogue(Protocol):
@@ -35,3 +37,34 @@ class BlockCatalogue(Protocol):
     async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
         """Raises NotFound meta.no_such_block (deleted meanwhile), Conflict meta.block_changed."""
         ...
+
+
+class ClientCatalogue:
+    """`BlockCatalogue` over the node's client."""
+
+    def __init__(self, client: MetaClient) -> None:
+        self._client = client
+
+    def groups(self) -> tuple[GroupId, ...]:
+        return tuple(group for group in self._client.shards() if self._client.leads(group))
+
+    async def gc_page(self, group: GroupId, *, before: Stamp, after: BlockId, limit: int, deadline: float) -> GcAnswer:
+        return await self._client.read_group(group, GcPage(before=before, after=after, limit=limit), deadline=deadline)
+
+    async def ack_gc(self, group: GroupId, blocks: tuple[BlockId, ...], *, deadline: float) -> int:
+        return (await self._client.shard(group, AckGc(blocks=blocks), deadline=deadline)).count
+
+    async def repair_page(self, group: GroupId, *, after: BlockId, limit: int, deadline: float) -> BlockPageAnswer:
+        return await self._client.read_group(group, RepairPage(after=after, limit=limit), deadline=deadline)
+
+    async def block_page(
+        self, group: GroupId, *, first: int, last: int, after: BlockId, limit: int, deadline: float
+    ) -> BlockPageAnswer:
+        query = BlockPage(first=first, last=last, after=after, limit=limit)
+        return await self._client.read_group(group, query, deadline=deadline)
+
+    async def find(self, group: GroupId, blocks: tuple[BlockId, ...], *, deadline: float) -> BlockPageAnswer:
+        return await self._client.read_group(group, FindBlocks(blocks=blocks), deadline=deadline)
+
+    async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
+        await self._client.shard(group, UpdateBlock(old=old, new=new), deadline=deadline)

@@ -50,7 +50,9 @@ class Seen:
     missing: Collection[NodeId]
     """Members whose replica is gone or broken."""
     reachable: Collection[NodeId]
-    """Heard of lately; the leader's own node too."""
+    """Heard of lately in this group; the leader's own node too."""
+    admissible: Collection[NodeId]
+    """Nodes that may be given a replica now: up, and not among those that just refused one."""
 
 
 def voters_wanted(nodes: int, losses: int = LOSSES_DEFAULT) -> int:
@@ -95,7 +97,7 @@ def _replace_lost(members: Mapping[NodeId, Member], seen: Seen) -> Step | None:
     """A lost voter counts against the quorum until it is out; the rest must be a quorum without it."""
     for node in sorted(seen.missing):
         member = members.get(node)
-        if member is None or node == seen.leader or node not in seen.reachable:
+        if member is None or node == seen.leader or node not in seen.admissible:
             continue
         if member.role is MemberRole.LEARNER or _safe_without(node, seen):
             return Step(kind=ChangeKind.REPLACE_LOST, node=node, replica=member.replica)
@@ -113,7 +115,7 @@ def _promote(wanted: Desired, members: Mapping[NodeId, Member], seen: Seen) -> S
 def _add(wanted: Desired, members: Mapping[NodeId, Member], seen: Seen) -> Step | None:
     """New members start as learners; voters-to-be first."""
     for node in (*wanted.voters, *wanted.learners):
-        if node not in members and node in seen.reachable:
+        if node not in members and node in seen.admissible:
             return Step(kind=ChangeKind.ADD_LEARNER, node=node, replica=ReplicaId(0))
     return None
 

@@ -40,7 +40,7 @@ class MetaService(meta_pb2_grpc.MetaServicer):
         """For `RpcServer.add`."""
         meta_pb2_grpc.add_MetaServicer_to_server(self, server)
 
-    async def Exchange(  # type: ignore[override]  # noqa: N802 - named by the proto
+    async def Exchange(
         self, request_iterator: AsyncIterator[meta_pb2.RequestBatch], context: Any
     ) -> AsyncIterator[meta_pb2.ReplyBatch]:
         if peer_of(context).kind is not PeerKind.NODE:
@@ -67,7 +67,7 @@ class MetaService(meta_pb2_grpc.MetaServicer):
             replies.add(await self._reply(request))
         except DwError as error:
             replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(error)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge: the caller must get an answer
             _log.exception("a request of another node failed")
             unexpected = DwError("meta.unexpected", f"the node failed on the request ({type(error).__name__})")
             replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(unexpected)))

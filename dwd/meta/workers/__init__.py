@@ -1,0 +1,1 @@
+"""Background work of metadata: membership, liveness, deletion, upkeep. Each acts only where this node leads."""
