@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 SOURCES := dwd dwctl tools tests $(wildcard perf)
 PYTEST := $(PY) -m pytest
 
-.PHONY: help setup run demo test proto proto-check fmt fmt-check lint type contracts tidy unit integration perf docs check lock clean
+.PHONY: help setup run demo test proto generated fmt fmt-check lint type contracts tidy unit integration perf docs check lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,8 +45,9 @@ test: $(READY) ## every test
 proto: $(READY) ## generate dwd/pb from proto/
 	$(PY) tools/protos.py
 
-proto-check: $(READY)
+generated: $(READY)
 	$(PY) tools/protos.py --check
+	$(PY) tools/docs.py --check
 
 fmt: $(READY) ## format
 	$(PY) -m ruff format $(SOURCES)
@@ -76,11 +77,11 @@ integration: $(READY) ## tests that start real daemons
 perf: $(READY) ## measure a running six-node cluster
 	$(PY) perf/run.py
 
-docs: $(READY) ## write deploy/dwd.toml and the references from the code
+docs: $(READY) ## write deploy/dwd.toml from the code
 	$(PY) tools/docs.py
 
 # Exactly what CI runs. The tests come last: their closing line ends the output.
-check: $(READY) fmt-check lint type proto-check ## everything that must hold before a change lands
+check: $(READY) fmt-check lint type generated ## everything that must hold before a change lands
 	@$(MAKE) --no-print-directory test
 
 lock: ## resolve the dependencies anew into requirements.lock (UPGRADE=1 takes newer versions)

@@ -130,27 +130,3 @@ def test_trace_of_a_machine_is_found_when_in_any_file(tmp_path: Path, name: str,
 def test_binary_files_are_left_alone_when_searched(tmp_path: Path) -> None:
     (tmp_path / "golden.bin").write_bytes(b"\0\1 /wo" + b"rk/main")
     assert list(tidy.found(tmp_path, ["golden.bin"])) == []
-
-
-def test_lock_input_is_all_that_the_project_names_when_read() -> None:
-    pyproject = """
-[build-system]
-requires = ["hatchling"]
-[project]
-dependencies = ["b>=1", "a>=1"]
-[dependency-groups]
-dev = ["c", "a>=1"]
-"""
-    assert load("lock").requirements(pyproject) == ["a>=1", "b>=1", "c", "hatchling"]
-
-
-def test_lock_file_holds_every_named_dependency_with_a_hash() -> None:
-    lock = load("lock")
-    text = lock.LOCK.read_text()
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in text.splitlines() if "==" in line}
-    for requirement in lock.requirements((ROOT / "pyproject.toml").read_text()):
-        name = requirement.split(">")[0].split("=")[0].strip().lower()
-        assert name in pinned, f"{name} is not locked: run make lock"
-    blocks = text.split("\n    --hash=sha256:")
-    assert len(blocks) > len(pinned)
-    assert "http" not in text.replace("aiohttp", "")
