@@ -3,6 +3,8 @@
     group voters=1,2,3 [learners=4] [priority=1:5] [OPTION=N]   a fresh group; options are those of NodeOptions
     tick R [N]                 let time pass at R
     campaign R                 tick R until it stands
+    lead R                     all others run out of patience, R stands, all is delivered; shows only R's status
+    impatient R...             the others have heard of no leader for a while (no more stickiness)
     propose R TEXT...          one command a word
     change R KIND REPLICA [NODE]    add-learner, promote, remove, replace-lost
     read R ID                  ask for a read index at R
@@ -13,7 +15,7 @@
     writes manual|auto         auto: durable as soon as taken
     cut A->B | heal            one-way
     stabilize                  deliver and persist until nothing is left
-    crash R [torn] [lose=N]    lose what is not durable; torn: a bad last batch was cut, with the last N entries of the log
+    crash R [torn] [lose=N]    lose what is not durable; torn: a bad last batch was cut, with the last N entries
     start R                    start it again, or a new replica with an empty disk
     compact R                  checkpoint and cut the log of R
     fetch R [fail]             the snapshot that R was offered is here
@@ -138,7 +140,7 @@ class Scenario:
         return [
             m
             for m in self.network
-            if (not edges or any(e in ([str(m.source), str(m.target)],) for e in edges))
+            if (not edges or any(e == [str(m.source), str(m.target)] for e in edges))
             and (not kinds or type(m).__name__.lower() in kinds)
         ][:count]
 
@@ -175,9 +177,20 @@ class Scenario:
         shell = self.shell(replica)
         for _ in range(STEPS_MAX):
             shell.node.tick()
-            if shell.node.status().role is not Role.FOLLOWER:
+            if shell.node.status().role is not Role.FOLLOWER and shell.node._state.timers.election == 0:
                 return
         self.output.append("never stands")
+
+    def do_impatient(self, *replicas: str) -> None:
+        for replica in replicas:
+            self.shell(replica).node._state.timers.election = self.options.election_ticks_min
+
+    def do_lead(self, replica: str) -> None:
+        self.do_impatient(*(str(r) for r in self.shells if str(r) != replica))
+        self.do_campaign(replica)
+        self.do_stabilize()
+        self.output = []
+        self.do_status(replica)
 
     def do_propose(self, replica: str, *words: str) -> None:
         items = []
@@ -275,8 +288,8 @@ class Scenario:
             status = self.shells[ReplicaId(replica)].node.status()
             peers = " ".join(f"{p.replica}:{p.state.value}({p.match},{p.next})" for p in status.peers)
             self.output.append(
-                f"{replica} {status.role.name.lower()} term={status.term} leader={status.leader} commit={status.commit} "
-                f"applied={status.applied} last={status.last} {render.configuration(status.configuration)}"
+                f"{replica} {status.role.name.lower()} term={status.term} leader={status.leader} "
+                f"commit={status.commit} applied={status.applied} last={status.last} {render.configuration(status.configuration)}"
                 + (" doubtful" if status.tail_doubt else "") + (f" {peers}" if peers else "")
             )  # fmt: skip
 
