@@ -90,9 +90,14 @@ class Lifecycle:
             await self._forget(group)
             await self._begin(group, replica, EMPTY_HARD_STATE, ())
 
-    async def drop(self, group: GroupId) -> None:
+    async def drop(self, group: GroupId, replica: ReplicaId | None = None) -> None:
+        """Forget the group's replica; with `replica`, only if it is that one."""
         async with self._turn(group):
-            await self._forget(group)
+            present = self._engine.replicas.get(group)
+            broken = self._engine.broken.get(group)
+            here = present.id if present is not None else broken.replica if broken is not None else None
+            if replica in (None, here):
+                await self._forget(group)
 
     async def close(self) -> None:
         """Wait for the machines' threads to end."""

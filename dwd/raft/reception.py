@@ -50,6 +50,9 @@ class Reception:
     async def prepare_replica(self, group: GroupId, replica: ReplicaId) -> None:
         await self._lifecycle.create(group, replica)
 
+    async def drop_replica(self, group: GroupId, replica: ReplicaId) -> None:
+        await self._lifecycle.drop(group, replica)
+
 
 async def _copy(replica: Replica, path: Path) -> SnapshotMeta:
     return await replica.applier.run(partial(replica.applier.machine.copy_snapshot, path))

@@ -91,6 +91,10 @@ class TransportHandler(Protocol):
         """`Host.create_replica`, asked for by a leader's reconciler."""
         ...
 
+    async def drop_replica(self, group: GroupId, replica: ReplicaId) -> None:
+        """`Host.drop_replica`, likewise, for a replica that is no longer a member; another one is left alone."""
+        ...
+
 
 class Transport(Protocol):
     """One node's way to all others."""

@@ -8,13 +8,22 @@ from dwd.pb.raft.v1 import raft_pb2_grpc as wire
 from dwd.rpc.calls import call
 from dwd.rpc.channels import Channels
 
-CREATE_SECONDS = 10.0
+ADMIN_SECONDS = 10.0
 
 
 async def create_replica(
-    channels: Channels, node: NodeId, group: GroupId, replica: ReplicaId, *, seconds: float = CREATE_SECONDS
+    channels: Channels, node: NodeId, group: GroupId, replica: ReplicaId, *, seconds: float = ADMIN_SECONDS
 ) -> None:
     """`Host.create_replica` on `node`. Idempotent, so an unknown outcome may be tried again. Raises DwError."""
     stub = wire.RaftAdminStub(channels.to(node))
     request = pb.CreateReplicaRequest(group=group, replica=replica)
     await call(stub.CreateReplica, request, seconds=seconds, mutation=True)
+
+
+async def drop_replica(
+    channels: Channels, node: NodeId, group: GroupId, replica: ReplicaId, *, seconds: float = ADMIN_SECONDS
+) -> None:
+    """`Host.drop_replica` on `node` for a replica that is no longer a member. Idempotent. Raises DwError."""
+    stub = wire.RaftAdminStub(channels.to(node))
+    request = pb.DropReplicaRequest(group=group, replica=replica)
+    await call(stub.DropReplica, request, seconds=seconds, mutation=True)

@@ -88,6 +88,11 @@ class _Admin(wire.RaftAdminServicer):
         await self._service.handler().prepare_replica(GroupId(request.group), ReplicaId(request.replica))
         return pb.CreateReplicaReply()
 
+    async def DropReplica(self, request: pb.DropReplicaRequest, context: Context) -> pb.DropReplicaReply:
+        caller_node(context)
+        await self._service.handler().drop_replica(GroupId(request.group), ReplicaId(request.replica))
+        return pb.DropReplicaReply()
+
 
 def caller_node(context: Context) -> NodeId:
     """Raises PermissionDenied for anyone but a node."""

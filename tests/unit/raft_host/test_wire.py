@@ -19,7 +19,7 @@ from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import RecoveredLog
 from dwd.raft.rpc import decode, encode
-from dwd.raft.rpc.admin_client import create_replica
+from dwd.raft.rpc.admin_client import create_replica, drop_replica
 from dwd.raft.rpc.encode import Encoder
 from dwd.raft.rpc.transport import GrpcTransport
 from dwd.raft.transport import Absence, Absent, Parcel
@@ -173,10 +173,14 @@ async def test_a_snapshot_travels_when_a_follower_comes_back_late(tmp_path: Path
         assert late.machine.installed == 1
 
 
-async def test_a_replica_is_prepared_when_another_node_asks(tmp_path: Path) -> None:
+async def test_a_replica_is_prepared_and_dropped_when_another_node_asks(tmp_path: Path) -> None:
     async with wired(tmp_path, 2, voters=1) as nodes:
         await create_replica(nodes[0].channels, nodes[1].id, GROUP, ReplicaId(200))
         assert nodes[1].host.status(GROUP).replica == 200
+        await drop_replica(nodes[0].channels, nodes[1].id, GROUP, ReplicaId(199))
+        assert nodes[1].host.status(GROUP).replica == 200
+        await drop_replica(nodes[0].channels, nodes[1].id, GROUP, ReplicaId(200))
+        assert nodes[1].host.groups() == ()
 
 
 COMMON = {"source": ReplicaId(1 << 62), "target": ReplicaId(2), "term": Term(7)}

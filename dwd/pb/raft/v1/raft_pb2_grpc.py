@@ -149,7 +149,7 @@ class Raft:
 
 
 class RaftAdminStub:
-    """What a leader's reconciler asks of a node before it adds that node's replica to a group.
+    """What a leader's reconciler asks of another node.
     """
 
     def __init__(self, channel):
@@ -163,14 +163,27 @@ class RaftAdminStub:
                 request_serializer=dwd_dot_raft_dot_v1_dot_raft__pb2.CreateReplicaRequest.SerializeToString,
                 response_deserializer=dwd_dot_raft_dot_v1_dot_raft__pb2.CreateReplicaReply.FromString,
                 _registered_method=True)
+        self.DropReplica = channel.unary_unary(
+                '/dwd.raft.v1.RaftAdmin/DropReplica',
+                request_serializer=dwd_dot_raft_dot_v1_dot_raft__pb2.DropReplicaRequest.SerializeToString,
+                response_deserializer=dwd_dot_raft_dot_v1_dot_raft__pb2.DropReplicaReply.FromString,
+                _registered_method=True)
 
 
 class RaftAdminServicer:
-    """What a leader's reconciler asks of a node before it adds that node's replica to a group.
+    """What a leader's reconciler asks of another node.
     """
 
     def CreateReplica(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Before that node's replica is added to a group.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropReplica(self, request, context):
+        """After it was removed. Another replica of the group is left alone.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -183,6 +196,11 @@ def add_RaftAdminServicer_to_server(servicer, server):
                     request_deserializer=dwd_dot_raft_dot_v1_dot_raft__pb2.CreateReplicaRequest.FromString,
                     response_serializer=dwd_dot_raft_dot_v1_dot_raft__pb2.CreateReplicaReply.SerializeToString,
             ),
+            'DropReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropReplica,
+                    request_deserializer=dwd_dot_raft_dot_v1_dot_raft__pb2.DropReplicaRequest.FromString,
+                    response_serializer=dwd_dot_raft_dot_v1_dot_raft__pb2.DropReplicaReply.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'dwd.raft.v1.RaftAdmin', rpc_method_handlers)
@@ -192,7 +210,7 @@ def add_RaftAdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RaftAdmin:
-    """What a leader's reconciler asks of a node before it adds that node's replica to a group.
+    """What a leader's reconciler asks of another node.
     """
 
     @staticmethod
@@ -212,6 +230,33 @@ class RaftAdmin:
             '/dwd.raft.v1.RaftAdmin/CreateReplica',
             dwd_dot_raft_dot_v1_dot_raft__pb2.CreateReplicaRequest.SerializeToString,
             dwd_dot_raft_dot_v1_dot_raft__pb2.CreateReplicaReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.raft.v1.RaftAdmin/DropReplica',
+            dwd_dot_raft_dot_v1_dot_raft__pb2.DropReplicaRequest.SerializeToString,
+            dwd_dot_raft_dot_v1_dot_raft__pb2.DropReplicaReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -76,29 +76,44 @@ class RaftServicer(metaclass=_abc_1.ABCMeta):
 def add_RaftServicer_to_server(servicer: RaftServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class RaftAdminStub:
-    """What a leader's reconciler asks of a node before it adds that node's replica to a group."""
+    """What a leader's reconciler asks of another node."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RaftAdminAsyncStub: ...
     CreateReplica: _grpc.UnaryUnaryMultiCallable[_raft_pb2.CreateReplicaRequest, _raft_pb2.CreateReplicaReply]
+    """Before that node's replica is added to a group."""
+    DropReplica: _grpc.UnaryUnaryMultiCallable[_raft_pb2.DropReplicaRequest, _raft_pb2.DropReplicaReply]
+    """After it was removed. Another replica of the group is left alone."""
 
 @_typing.type_check_only
 class RaftAdminAsyncStub(RaftAdminStub):
-    """What a leader's reconciler asks of a node before it adds that node's replica to a group."""
+    """What a leader's reconciler asks of another node."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateReplica: _aio.UnaryUnaryMultiCallable[_raft_pb2.CreateReplicaRequest, _raft_pb2.CreateReplicaReply]  # type: ignore[assignment]
+    """Before that node's replica is added to a group."""
+    DropReplica: _aio.UnaryUnaryMultiCallable[_raft_pb2.DropReplicaRequest, _raft_pb2.DropReplicaReply]  # type: ignore[assignment]
+    """After it was removed. Another replica of the group is left alone."""
 
 class RaftAdminServicer(metaclass=_abc_1.ABCMeta):
-    """What a leader's reconciler asks of a node before it adds that node's replica to a group."""
+    """What a leader's reconciler asks of another node."""
 
     @_abc_1.abstractmethod
     def CreateReplica(
         self,
         request: _raft_pb2.CreateReplicaRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_raft_pb2.CreateReplicaReply, _abc.Awaitable[_raft_pb2.CreateReplicaReply]]: ...
+    ) -> _typing.Union[_raft_pb2.CreateReplicaReply, _abc.Awaitable[_raft_pb2.CreateReplicaReply]]:
+        """Before that node's replica is added to a group."""
+
+    @_abc_1.abstractmethod
+    def DropReplica(
+        self,
+        request: _raft_pb2.DropReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_raft_pb2.DropReplicaReply, _abc.Awaitable[_raft_pb2.DropReplicaReply]]:
+        """After it was removed. Another replica of the group is left alone."""
 
 def add_RaftAdminServicer_to_server(servicer: RaftAdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
