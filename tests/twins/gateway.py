@@ -100,13 +100,13 @@ class Gateway:
         secret: str = SECRET_KEY,
         access_key: str = ACCESS_KEY,
         length: int | None = None,
+        host: str = "",
     ) -> bytes:
         """The head of a signed request."""
-        request = AWSRequest(
-            method=method, url=f"http://127.0.0.1:{self.port}{target}", headers=dict(headers or {}), data=body
-        )
+        host = host or f"127.0.0.1:{self.port}"
+        request = AWSRequest(method=method, url=f"http://{host}{target}", headers=dict(headers or {}), data=body)
         S3SigV4Auth(Keys(access_key, secret), "s3", "us-east-1").add_auth(request)
-        lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{self.port}"]
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
         if length is not None or body or method in {"PUT", "POST"}:
             lines.append(f"Content-Length: {len(body) if length is None else length}")

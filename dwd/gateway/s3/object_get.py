@@ -13,13 +13,13 @@ from dwd.base.errors import Unavailable
 from dwd.gateway.body import SMALL_BODY_BYTES
 from dwd.gateway.core.object_headers import response_overrides
 from dwd.gateway.exchange import Exchange, Reply
-from dwd.gateway.s3.reading import answer_headers, conditions_of, open_object, read_selection
+from dwd.gateway.s3.reading import answer_headers, conditions_of, open_object, read_selection, settle_if_range
 from dwd.objects.ports import ObjectReader
 from dwd.runtime.files import Buffer
 
 
 async def handle(exchange: Exchange) -> Reply:
-    selection = read_selection(exchange)
+    selection = await settle_if_range(exchange, read_selection(exchange))
     overrides = response_overrides(exchange.head.query)
     reader = await open_object(exchange, selection, conditions_of(exchange))
     if isinstance(reader, Reply):

@@ -5,12 +5,19 @@ from __future__ import annotations
 from dwd.gateway.core.conditions import Verdict
 from dwd.gateway.core.object_headers import response_overrides
 from dwd.gateway.exchange import Exchange, Reply
-from dwd.gateway.s3.reading import answer_headers, conditions_of, not_modified, open_object, read_selection
+from dwd.gateway.s3.reading import (
+    answer_headers,
+    conditions_of,
+    not_modified,
+    open_object,
+    read_selection,
+    settle_if_range,
+)
 from dwd.objects.ports import ByteRange
 
 
 async def handle(exchange: Exchange) -> Reply:
-    selection = read_selection(exchange)
+    selection = await settle_if_range(exchange, read_selection(exchange))
     conditions = conditions_of(exchange)
     head = exchange.head
     if selection.whole:

@@ -5,9 +5,9 @@ Source: AWS GetObject, HeadObject; RFC 9110 section 13.2.2 (conditions go before
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dwd.base.errors import Conflict, InvalidArgument
+from dwd.base.errors import InvalidArgument, Unavailable
 from dwd.gateway.core.checksums import checksum_headers
 from dwd.gateway.core.conditions import UNCONDITIONAL, ReadConditions, Verdict, read_conditions
 from dwd.gateway.core.dates import http_date
@@ -43,15 +43,19 @@ def read_selection(exchange: Exchange) -> Selection:
     return Selection(wanted=None, part=part_number(text), if_range="")
 
 
+async def settle_if_range(exchange: Exchange, selection: Selection) -> Selection:
+    """Without its range where If-Range does not hold: a range of another version is never sent for an old one."""
+    if selection.wanted is None or not selection.if_range:
+        return selection
+    head = exchange.head
+    info = await exchange.objects.head(exchange.caller, head.bucket, head.key, deadline=exchange.deadline())
+    return selection if _if_range_holds(selection.if_range, info) else replace(selection, wanted=None)
+
+
 async def open_object(exchange: Exchange, selection: Selection, conditions: ReadConditions) -> ObjectReader | Reply:
     """A reader of what is wanted, or the 304 that makes one needless."""
     head = exchange.head
     wanted = selection.wanted
-    if wanted is not None and selection.if_range:
-        # One look more, so that a range of another version is never sent for an old one.
-        info = await exchange.objects.head(exchange.caller, head.bucket, head.key, deadline=exchange.deadline())
-        if not _if_range_holds(selection.if_range, info):
-            wanted = None
     try:
         reader = await exchange.objects.open(
             exchange.caller,
@@ -72,7 +76,7 @@ async def open_object(exchange: Exchange, selection: Selection, conditions: Read
     if conditions is not UNCONDITIONAL and conditions.judge(reader.info) is Verdict.NOT_MODIFIED:
         return not_modified(reader.info)
     if wanted is not None and selection.if_range and not _if_range_holds(selection.if_range, reader.info):
-        raise Conflict("objects.changed", "The object changed while it was being opened.")
+        raise Unavailable("gateway.object_changed", "The object changed while it was being opened.")
     return reader
 
 
