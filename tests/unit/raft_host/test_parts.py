@@ -1,0 +1,244 @@
+"""The host's parts on their own: the persister's order, rounds of reads, the sender's copies, watchers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from dwd.base.errors import Busy, NoSpace, NotFound, OutcomeUnknown, Unavailable
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
+from dwd.base.limits import CHUNK_BYTES
+from dwd.base.units import MIB
+from dwd.raft.core.effects import Accepted, ReadReady
+from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState, SnapshotMeta
+from dwd.raft.leadership import Leadership
+from dwd.raft.options import HostOptions
+from dwd.raft.persister import WRITE_BYTES_MAX, Persister
+from dwd.raft.ports import LogWrite
+from dwd.raft.proposals import Proposals
+from dwd.raft.reads import ROUNDS_MAX, Reads
+from dwd.raft.snapshots.copies import Copies
+from dwd.raft.transport import SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
+from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.tasks import Tasks
+from tests.twins.memory_log import MemoryLogStore
+from tests.twins.raft_cluster import GROUP, until
+
+
+def write(term: int, *, payload_bytes: int = 0) -> LogWrite:
+    hard_state = HardState(term=Term(term), vote=ReplicaId(0), commit=LogIndex(0))
+    entries: tuple[Entry, ...] = ()
+    if payload_bytes:
+        entries = (entry(1, 1, bytes(payload_bytes)),)
+    return LogWrite(group=GROUP, replica=ReplicaId(1), hard_state=hard_state, entries=entries)
+
+
+def entry(index: int, term: int, payload: bytes = b"") -> Entry:
+    return Entry(index=LogIndex(index), term=Term(term), kind=EntryKind.COMMAND, stamp=Stamp(1), payload=payload)
+
+
+def failed(name: str, error: BaseException) -> None:
+    raise AssertionError(name) from error
+
+
+class TestPersister:
+    async def test_callbacks_run_in_order_when_writes_and_bare_callbacks_mix(self) -> None:
+        async with Tasks("test", failed) as tasks:
+            log, done = MemoryLogStore(), list[int]()
+            persister = Persister(log, SystemClock(), tasks, in_flight_max=2, stir=lambda _: None)
+            for turn in range(9):
+                persister.queue(write(turn) if turn % 3 else None, partial(done.append, turn))
+                persister.flush()
+            await until(lambda: len(done) == 9, "all to be durable")
+            assert done == sorted(done)
+
+    async def test_what_waits_becomes_one_write_when_the_log_is_slow(self) -> None:
+        async with Tasks("test", failed) as tasks:
+            log, done = MemoryLogStore(), list[int]()
+            persister = Persister(log, SystemClock(), tasks, in_flight_max=2, stir=lambda _: None)
+            log.open_gate.clear()
+            for turn in range(50):
+                persister.queue(write(turn), partial(done.append, turn))
+                persister.flush()
+            log.open_gate.set()
+            await until(lambda: len(done) == 50, "all to be durable")
+            assert log.writes == 3
+            assert log.durable[GROUP].hard_state.term == 49
+
+    async def test_nothing_is_reported_durable_when_it_is_not(self) -> None:
+        async with Tasks("test", failed) as tasks:
+            log, done = MemoryLogStore(), list[int]()
+            persister = Persister(log, SystemClock(), tasks, in_flight_max=2, stir=lambda _: None)
+            log.open_gate.clear()
+            persister.queue(write(1), partial(done.append, 1))
+            persister.flush()
+            persister.queue(None, partial(done.append, 2))
+            persister.flush()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert done == []
+            log.open_gate.set()
+            await until(lambda: done == [1, 2], "both to be durable")
+
+    async def test_a_group_is_stirred_when_there_is_room_again(self) -> None:
+        async with Tasks("test", failed) as tasks:
+            log, stirred = MemoryLogStore(), list[GroupId]()
+            persister = Persister(log, SystemClock(), tasks, in_flight_max=1, stir=stirred.append)
+            assert persister.admits(GROUP)
+            persister.queue(write(1), lambda: None)
+            persister.flush()
+            assert not persister.admits(GROUP)
+            await until(lambda: stirred == [GROUP], "the group to be stirred")
+
+    async def test_large_writes_stay_apart_when_they_would_exceed_the_bound(self) -> None:
+        async with Tasks("test", failed) as tasks:
+            log, done = MemoryLogStore(), list[int]()
+            persister = Persister(log, SystemClock(), tasks, in_flight_max=9, stir=lambda _: None)
+            for turn in range(4):
+                persister.queue(write(turn, payload_bytes=WRITE_BYTES_MAX), partial(done.append, turn))
+            persister.flush()
+            assert not persister.admits(GROUP)
+            await until(lambda: len(done) == 4, "all to be durable")
+            assert log.writes == 4
+
+
+class TestReads:
+    def reads(self) -> Reads:
+        return Reads(GROUP, limit=3, boot=7, round_seconds=1.0)
+
+    def future(self) -> asyncio.Future[LogIndex]:
+        return asyncio.get_running_loop().create_future()
+
+    async def test_a_read_waits_for_the_next_round_when_enough_are_out(self) -> None:
+        reads, rounds = self.reads(), []
+        for _ in range(ROUNDS_MAX):
+            reads.add(9.0, self.future())
+            rounds.append(reads.begin_round(0.0))
+        late = self.future()
+        reads.add(9.0, late)
+        assert None not in rounds
+        assert reads.begin_round(0.5) is None
+        assert reads.begin_round(1.5) is not None
+
+    async def test_a_read_is_answered_when_its_index_is_applied(self) -> None:
+        reads, answer = self.reads(), self.future()
+        reads.add(9.0, answer)
+        read = reads.begin_round(0.0)
+        assert read is not None
+        reads.ready([ReadReady(read=read, index=LogIndex(5))], LogIndex(4))
+        reads.applied(LogIndex(4))
+        assert not answer.done()
+        reads.applied(LogIndex(6))
+        assert answer.result() == 6
+        assert len(reads) == 0
+
+    async def test_busy_when_too_many_wait_and_room_again_when_they_are_overdue(self) -> None:
+        reads, answers = self.reads(), [self.future() for _ in range(3)]
+        for answer in answers:
+            reads.add(1.0, answer)
+        with pytest.raises(Busy):
+            reads.add(1.0, self.future())
+        reads.overdue(1.0)
+        assert all(isinstance(answer.exception(), Unavailable) for answer in answers)
+        reads.add(2.0, self.future())
+
+
+class TestProposals:
+    async def test_nothing_was_changed_when_another_leaders_entry_took_the_place(self) -> None:
+        proposals = Proposals(GROUP, 9)
+        future = asyncio.get_running_loop().create_future()
+        proposals.add(b"a", 9.0, future)
+        (proposal,) = proposals.hand_over(9)
+        proposals.accepted([Accepted(proposal=proposal.id, index=LogIndex(5), term=Term(2))])
+        proposals.applied([entry(5, 3)], ["another's"])
+        assert type(future.exception()) is Unavailable
+
+    async def test_the_outcome_is_unknown_when_it_is_closed_after_acceptance(self) -> None:
+        proposals = Proposals(GROUP, 9)
+        accepted, waiting = (asyncio.get_running_loop().create_future() for _ in range(2))
+        proposals.add(b"a", 9.0, accepted)
+        (proposal,) = proposals.hand_over(9)
+        proposals.accepted([Accepted(proposal=proposal.id, index=LogIndex(5), term=Term(2))])
+        proposals.add(b"b", 9.0, waiting)
+        proposals.close(Unavailable("test.closed", "closed"))
+        assert isinstance(accepted.exception(), OutcomeUnknown)
+        assert isinstance(waiting.exception(), Unavailable)
+        assert len(proposals) == 0
+
+
+class TestCopies:
+    def copies(self, directory: Path, **options: int) -> Copies:
+        return Copies(directory, options=HostOptions(**options), clock=SystemClock(), rng=SystemRng())
+
+    def request(self, group: int = 1, *, token: int = 0, offset: int = 0, index_min: int = 0) -> SnapshotRequest:
+        return SnapshotRequest(
+            group=GroupId(group), source=ReplicaId(1), target=ReplicaId(2), index_min=LogIndex(index_min),
+            token=token, offset=offset,
+        )  # fmt: skip
+
+    @staticmethod
+    async def make(path: Path, *, index: int = 5) -> SnapshotMeta:
+        await asyncio.to_thread(path.write_bytes, bytes(range(256)) * (3 * MIB // 256) + b"end")
+        return replace(EMPTY_SNAPSHOT, index=LogIndex(index))
+
+    async def take(self, copies: Copies, request: SnapshotRequest) -> list[SnapshotItem]:
+        async with aclosing(copies.serve(request, self.make)) as items:
+            return [item async for item in items]
+
+    async def test_the_whole_file_comes_when_it_is_asked_for(self, tmp_path: Path) -> None:
+        header, *chunks = await self.take(self.copies(tmp_path), self.request())
+        assert isinstance(header, SnapshotHeader)
+        data = b"".join(chunk.data for chunk in chunks if isinstance(chunk, SnapshotChunk))
+        assert header.bytes_total == len(data) == 3 * MIB + 3
+        assert data.endswith(b"end")
+
+    async def test_the_same_copy_goes_on_when_a_transfer_resumes(self, tmp_path: Path) -> None:
+        copies = self.copies(tmp_path)
+        first, *_ = await self.take(copies, self.request())
+        assert isinstance(first, SnapshotHeader)
+        again, chunk, *_ = await self.take(copies, self.request(token=first.token, offset=2 * CHUNK_BYTES))
+        assert isinstance(again, SnapshotHeader)
+        assert isinstance(chunk, SnapshotChunk)
+        assert (again.token, chunk.offset) == (first.token, 2 * CHUNK_BYTES)
+
+    async def test_a_copy_is_shared_when_it_is_new_enough_and_made_again_when_not(self, tmp_path: Path) -> None:
+        copies = self.copies(tmp_path)
+        tokens = [
+            header.token
+            for index_min in (0, 5, 6)
+            if isinstance(header := (await self.take(copies, self.request(index_min=index_min)))[0], SnapshotHeader)
+        ]
+        assert tokens[0] == tokens[1] != tokens[2]
+
+    async def test_not_found_when_the_copy_to_resume_is_gone(self, tmp_path: Path) -> None:
+        with pytest.raises(NotFound):
+            await self.take(self.copies(tmp_path), self.request(token=77))
+
+    async def test_busy_when_all_copies_are_being_read_and_an_idle_one_goes_when_not(self, tmp_path: Path) -> None:
+        copies = self.copies(tmp_path, snapshot_copies_max=1)
+        async with aclosing(copies.serve(self.request(1), self.make)) as reading:
+            await anext(reading)
+            with pytest.raises(Busy):
+                await self.take(copies, self.request(2))
+        await self.take(copies, self.request(2))
+        assert len(os.listdir(tmp_path)) == 1
+
+    async def test_no_space_when_the_reserve_would_be_used(self, tmp_path: Path) -> None:
+        with pytest.raises(NoSpace):
+            await self.take(self.copies(tmp_path, snapshot_reserve_bytes=1 << 62), self.request())
+
+
+def test_a_watcher_hears_only_news_when_it_watches() -> None:
+    leadership, heard = Leadership(NodeId(1)), list[tuple[NodeId, Term, bool]]()
+    unwatch = leadership.watch(lambda *news: heard.append(news))
+    assert leadership.changed(NodeId(1), Term(2))
+    assert not leadership.changed(NodeId(1), Term(2))
+    unwatch()
+    leadership.changed(NodeId(2), Term(3))
+    assert heard == [(0, 0, False), (1, 2, True)]
