@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +18,7 @@ from dwd.blocks.core.profiles import AUTO, Kind, Profile, choose_auto, parse_pro
 from dwd.blocks.fragments import Fragments
 from dwd.blocks.latency import Latencies
 from dwd.blocks.ports import Owner
-from dwd.blocks.reading import BlockReader
+from dwd.blocks.reading import BlockReader, locations
 from dwd.blocks.reports import Reports
 from dwd.blocks.topology import Topology
 from dwd.blocks.volumes.fragment import FragmentKey, encode_head, page_checksums
@@ -81,6 +82,12 @@ class ErasureBlockStore:
         views = await self.reader.read(block, owner=owner, offset=offset, length=length, deadline=deadline)
         _READ_SECONDS.record(self._clock.monotonic() - began, scheme=block.profile)
         return views
+
+    def discard(self, blocks: Sequence[StoredBlock]) -> None:
+        """As BlockStore.discard."""
+        for stored in blocks:
+            for index, device in locations(self._topology, stored).items():
+                self.leftovers.add(device, FragmentKey(stored.block, index))
 
     def profile(self, name: str, layout: Layout) -> Profile:
         """What the bucket's word means now; none given means auto."""

@@ -70,9 +70,7 @@ async def propose_cluster(
     await meta.control(SetSetting(name=DEFAULT_PROFILE_SETTING, value=bootstrap.default_profile), deadline=deadline)
     for command in (
         CreateUser(name=bootstrap.user, admin=True),
-        CreateAccessKey(
-            access_key=bootstrap.access_key, user=bootstrap.user, sealed_secret=bootstrap.sealed_secret
-        ),
+        CreateAccessKey(access_key=bootstrap.access_key, user=bootstrap.user, sealed_secret=bootstrap.sealed_secret),
     ):
         try:
             await meta.control(command, deadline=deadline)

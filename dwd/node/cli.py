@@ -45,9 +45,7 @@ def init(
 
     settings = load(config, os.environ)
     folder = operator_dir or settings.node.identity_dir.parent / "operator"
-    made = initialise(
-        settings, cluster_name=cluster_name, operator_dir=folder, clock=SystemClock(), rng=SystemRng()
-    )
+    made = initialise(settings, cluster_name=cluster_name, operator_dir=folder, clock=SystemClock(), rng=SystemRng())
     facts = {
         "cluster_id": made.cluster,
         "node_id": hex_id(made.node),

@@ -1,0 +1,119 @@
+"""How the blocks of the shards led here stand: counted from rows and from who is up, kept fresh in the background.
+
+While every device is up only rows that await repair can be short of fragments, and they are few. When the set of
+devices that are down changes, all rows are walked once, page by page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from dwd.base.blocks import StoredBlock
+from dwd.base.clock import Clock
+from dwd.base.errors import Unavailable
+from dwd.base.ids import BlockId, DeviceId, GroupId
+from dwd.blocks.core.profiles import parse_scheme
+from dwd.blocks.reading import locations
+from dwd.blocks.topology import DeviceHealth, Topology
+from dwd.meta.catalogue import BlockCatalogue
+from dwd.meta.core.shard.queries import FROM_THE_START
+from dwd.runtime.worker import Progress
+
+PAGE = 512
+PAGE_SECONDS = 10.0
+REFRESH_SECONDS = 60.0
+"""How old a full count may grow while nothing changes."""
+LAST_PLACEMENT = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """`degraded`: short of a fragment, or with one on loan. `at_risk`: one more device lost makes it unreadable."""
+
+    degraded: int = 0
+    at_risk: int = 0
+
+    def plus(self, *, degraded: bool, at_risk: bool) -> Tally:
+        return Tally(degraded=self.degraded + degraded, at_risk=self.at_risk + at_risk)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Walk:
+    """One count under way over one shard."""
+
+    down: frozenset[DeviceId]
+    after: BlockId = FROM_THE_START
+    tally: Tally = Tally()
+
+
+class ExposureWorker:
+    """Worker "blocks.exposure"; `tallies` holds the newest finished count of each shard led here."""
+
+    name = "blocks.exposure"
+    idle_seconds = 1.0
+
+    def __init__(self, *, catalogue: BlockCatalogue, topology: Topology, clock: Clock) -> None:
+        self._catalogue = catalogue
+        self._topology = topology
+        self._clock = clock
+        self._walks: dict[GroupId, _Walk] = {}
+        self._finished: dict[GroupId, tuple[frozenset[DeviceId], float, Tally]] = {}
+
+    def tally(self) -> Tally:
+        """The sum over the shards led here."""
+        led = set(self._catalogue.groups())
+        counts = [tally for group, (_, _, tally) in self._finished.items() if group in led]
+        return Tally(degraded=sum(t.degraded for t in counts), at_risk=sum(t.at_risk for t in counts))
+
+    async def work(self) -> Progress:
+        down = frozenset(d.device for d in self._topology.devices().values() if d.health is not DeviceHealth.UP)
+        busy = False
+        for group in self._catalogue.groups():
+            walk = self._walks.get(group)
+            if walk is None or walk.down != down:
+                if self._is_recent(group, down):
+                    continue
+                walk = self._walks[group] = _Walk(down=down)
+            busy |= await self._step(group, walk)
+        return Progress.BUSY if busy else Progress.IDLE
+
+    def _is_recent(self, group: GroupId, down: frozenset[DeviceId]) -> bool:
+        """A count of awaited repairs is cheap and never good enough; a full one is, for a while."""
+        known = self._finished.get(group)
+        return (
+            bool(down)
+            and known is not None
+            and known[0] == down
+            and self._clock.monotonic() - known[1] < REFRESH_SECONDS
+        )
+
+    async def _step(self, group: GroupId, walk: _Walk) -> bool:
+        """One page; True while there are more."""
+        deadline = self._clock.monotonic() + PAGE_SECONDS
+        if walk.down:
+            page = await self._catalogue.block_page(
+                group, first=0, last=LAST_PLACEMENT, after=walk.after, limit=PAGE, deadline=deadline
+            )
+        else:
+            page = await self._catalogue.repair_page(group, after=walk.after, limit=PAGE, deadline=deadline)
+        for owned in page.blocks:
+            degraded, at_risk = self._judge(owned.stored, walk.down)
+            walk.tally = walk.tally.plus(degraded=degraded, at_risk=at_risk)
+        if page.more and page.blocks:
+            walk.after = page.blocks[-1].stored.block
+            return True
+        self._finished[group] = (walk.down, self._clock.monotonic(), walk.tally)
+        del self._walks[group]
+        return False
+
+    def _judge(self, row: StoredBlock, down: frozenset[DeviceId]) -> tuple[bool, bool]:
+        scheme = parse_scheme(row.profile)
+        try:
+            places = locations(self._topology, row)
+        except Unavailable:
+            return True, True
+        there = Counter(device for device in places.values() if device not in down)
+        count = there.total()
+        at_risk = scheme.parity > 0 and count - max(there.values(), default=0) < scheme.data
+        return row.needs_repair or count < scheme.fragments, at_risk

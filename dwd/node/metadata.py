@@ -1,0 +1,71 @@
+"""Consensus and metadata of a node: host, databases, client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from dwd.meta.client import MetaClient
+from dwd.meta.local import LocalGroups
+from dwd.meta.rpc.peers import GrpcPeers
+from dwd.meta.rpc.service import MetaService
+from dwd.meta.store.databases import Databases
+from dwd.node.network import Network
+from dwd.node.surroundings import Surroundings
+from dwd.raft.host import Host
+from dwd.raft.options import HostOptions
+from dwd.raft.ports import LogStore
+from dwd.raft.rpc.transport import GrpcTransport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    host: Host
+    client: MetaClient
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, around: Surroundings, network: Network, log: LogStore) -> AsyncIterator[Metadata]:
+        """Recovers every group of the log. Raises DwError."""
+        raft = around.settings.raft
+        transport = GrpcTransport(node=around.identity.node_id, channels=network.channels)
+        transport.register(network.server)
+        databases = Databases(around.paths.groups, cluster=around.identity.cluster_id, files=around.files)
+        host = Host(
+            node=around.identity.node_id,
+            log=log,
+            transport=transport,
+            machines=databases.open,
+            discard_machine=databases.discard,
+            snapshots=around.paths.snapshots,
+            clock=around.clock,
+            rng=around.rng,
+            options=HostOptions(
+                tick_ms=raft.tick_ms,
+                election_ticks=raft.election_ticks,
+                heartbeat_ticks=raft.heartbeat_ticks,
+                compaction_entries=raft.snapshot_entries,
+                trailing_entries=raft.trailing_entries,
+            ),
+            on_fatal=around.on_fatal,
+        )
+        network.server.add(MetaService(LocalGroups(host, databases), around.clock).register)
+        peers = GrpcPeers(network.channels, around.clock)
+        client = MetaClient(
+            node=around.identity.node_id,
+            host=host,
+            databases=databases,
+            peers=peers,
+            clock=around.clock,
+            rng=around.rng,
+        )
+        try:
+            await host.start()
+            network.follow(around, client.view)
+            yield cls(host=host, client=client)
+        finally:
+            client.close()
+            await peers.close()
+            await host.stop()
+            databases.close()

@@ -1,0 +1,61 @@
+"""What every part of a node is built with: settings, identity, clock, chance, files, the claim on the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dwd.base.clock import Clock, Rng
+from dwd.config.settings import Settings
+from dwd.meta.core.control.rows import Domain
+from dwd.node.paths import DataClaim, Paths, claim_data, paths_of
+from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.files import Files
+from dwd.runtime.os_files import OsFiles
+from dwd.security import identity as identities
+from dwd.security.identity import Identity
+from dwd.security.keyring import Keyring, decode_keyring
+from dwd.security.sealing import open_sealed
+
+KEYRING_CONTEXT = b"cluster keyring"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """`on_fatal` ends the node."""
+
+    settings: Settings
+    paths: Paths
+    identity: Identity
+    keyring: Keyring = field(repr=False)
+    clock: Clock
+    rng: Rng
+    files: Files
+    claim: DataClaim
+    domain: Domain
+    started: float
+    on_fatal: Callable[[BaseException], None]
+
+
+def surroundings_of(settings: Settings, on_fatal: Callable[[BaseException], None]) -> Surroundings:
+    """Load who this node is and lock its data. Raises NotFound (not a node yet), Conflict (already running) and
+    whatever is wrong with identity or data.
+    """
+    clock, files, paths = SystemClock(), OsFiles(), paths_of(settings)
+    identity = identities.load(paths.identity, clock=clock)
+    ring = decode_keyring(open_sealed(identity.sealing, files.read(paths.keyring), context=KEYRING_CONTEXT))
+    claim = claim_data(files, paths, cluster=identity.cluster_id, node=identity.node_id)
+    node = settings.node
+    return Surroundings(
+        settings=settings,
+        paths=paths,
+        identity=identity,
+        keyring=ring,
+        clock=clock,
+        rng=SystemRng(),
+        files=files,
+        claim=claim,
+        domain=Domain(region=node.region, zone=node.zone, rack=node.rack),
+        started=clock.monotonic(),
+        on_fatal=on_fatal,
+    )

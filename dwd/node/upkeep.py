@@ -1,0 +1,158 @@
+"""The block store of a node and all its background workers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from dwd.blocks.exposure import ExposureWorker
+from dwd.blocks.fragments import FragmentRouter
+from dwd.blocks.gc import GcWorker, LeftoverWorker
+from dwd.blocks.recount import Recount
+from dwd.blocks.repair import Repairer
+from dwd.blocks.repair_worker import RepairOptions, RepairWorker, ReportWorker
+from dwd.blocks.rpc.client import RemoteFragments
+from dwd.blocks.rpc.server import FragmentServer
+from dwd.blocks.store import ErasureBlockStore, StoreOptions
+from dwd.blocks.upkeep import CompactionWorker, IndexWorker, OrphanOptions, OrphanWorker
+from dwd.meta.catalogue import ClientCatalogue
+from dwd.meta.core.control.rows import NodeAddresses
+from dwd.node.announce import AnnounceWorker, LayoutWorker
+from dwd.node.block_owner import MetaBlockOwner
+from dwd.node.block_reports import NodeBlockReports
+from dwd.node.metadata import Metadata
+from dwd.node.network import Network
+from dwd.node.storage import Storage
+from dwd.node.surroundings import Surroundings
+from dwd.node.topology import ControlTopology
+from dwd.runtime.tasks import Tasks
+from dwd.runtime.worker import Worker
+from dwd.runtime.workers import WorkerRunner
+
+_log = structlog.get_logger("dwd.node")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """`start` sets the workers to work, once the node knows its addresses."""
+
+    around: Surroundings
+    network: Network
+    storage: Storage
+    metadata: Metadata
+    topology: ControlTopology
+    store: ErasureBlockStore
+    router: FragmentRouter
+    catalogue: ClientCatalogue
+    exposure: ExposureWorker
+    reports: NodeBlockReports
+    workers: WorkerRunner
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, around: Surroundings, network: Network, storage: Storage, metadata: Metadata
+    ) -> AsyncIterator[Upkeep]:
+        """Registers the fragment service; nothing works yet."""
+        async with AsyncExitStack() as stack:
+            topology = ControlTopology(around.identity.node_id, metadata.client.view)
+            FragmentServer(storage.fragments, around.clock).add_to(network.server)
+            remote = RemoteFragments(network.channels, around.clock)
+            stack.push_async_callback(remote.close)
+            router = FragmentRouter(topology, storage.fragments, remote)
+            store = ErasureBlockStore(
+                topology=topology,
+                fragments=router,
+                clock=around.clock,
+                rng=around.rng,
+                options=StoreOptions(small_block_bytes=around.settings.blocks.small_block_bytes),
+            )
+            stack.push_async_callback(store.close)
+            catalogue = ClientCatalogue(metadata.client)
+            exposure = ExposureWorker(catalogue=catalogue, topology=topology, clock=around.clock)
+            reports = NodeBlockReports(
+                devices=storage.devices,
+                local=storage.fragments,
+                exposure=exposure,
+                catalogue=catalogue,
+                recount=Recount(topology=topology, fragments=router, clock=around.clock),
+                meta=metadata.client,
+                clock=around.clock,
+            )
+            tasks = await stack.enter_async_context(Tasks("workers", lambda _name, error: around.on_fatal(error)))
+            yield cls(
+                around=around,
+                network=network,
+                storage=storage,
+                metadata=metadata,
+                topology=topology,
+                store=store,
+                router=router,
+                catalogue=catalogue,
+                exposure=exposure,
+                reports=reports,
+                workers=WorkerRunner(tasks, around.clock, around.rng),
+            )
+
+    def start(self, addresses: NodeAddresses) -> None:
+        """Every background worker of the node. Each one that belongs to a leader rests on the other nodes."""
+        for worker in (*self._cluster_workers(addresses), *self._block_workers()):
+            self.workers.add(worker)
+        for name in ("node.announce", "blocks.layout"):
+            self.metadata.client.view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
+
+    def _cluster_workers(self, addresses: NodeAddresses) -> tuple[Worker, ...]:
+        around, meta = self.around, self.metadata.client
+        return (
+            AnnounceWorker(
+                node=around.identity.node_id,
+                meta=meta,
+                clock=around.clock,
+                addresses=addresses,
+                domain=around.domain,
+                devices=self.storage.devices.local,
+            ),
+            LayoutWorker(meta=meta, topology=self.topology, clock=around.clock),
+        )
+
+    def _block_workers(self) -> tuple[Worker, ...]:
+        around, settings, clock = self.around, self.around.settings, self.around.clock
+        repairer = Repairer(
+            topology=self.topology,
+            fragments=self.router,
+            reader=self.store.reader,
+            catalogue=self.catalogue,
+            clock=clock,
+            dead_after_ms=int(settings.blocks.dead_after_seconds * 1000),
+        )
+        repair = RepairWorker(
+            repairer=repairer,
+            catalogue=self.catalogue,
+            topology=self.topology,
+            clock=clock,
+            options=RepairOptions(at_once=settings.repair.concurrent_blocks),
+        )
+        view = self.metadata.client.view
+        return (
+            repair,
+            ReportWorker(
+                reports=self.store.reports,
+                catalogue=self.catalogue,
+                group_of=lambda owner: view.group_of(owner.bucket, owner.key),
+                clock=clock,
+            ),
+            GcWorker(catalogue=self.catalogue, topology=self.topology, fragments=self.router, clock=clock),
+            LeftoverWorker(leftovers=self.store.leftovers, fragments=self.router, clock=clock),
+            OrphanWorker(
+                local=self.storage.fragments,
+                owner=MetaBlockOwner(self.metadata.client, self.catalogue),
+                clock=clock,
+                options=OrphanOptions(grace_seconds=settings.gc.orphan_grace_seconds),
+            ),
+            IndexWorker(self.storage.fragments),
+            CompactionWorker(self.storage.fragments),
+            self.exposure,
+        )
