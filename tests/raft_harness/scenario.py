@@ -286,10 +286,11 @@ class Scenario:
     def do_status(self, *replicas: str) -> None:
         for replica in sorted(int(r) for r in replicas) or sorted(self.shells):
             status = self.shells[ReplicaId(replica)].node.status()
+            members = render.configuration(status.configuration)
             peers = " ".join(f"{p.replica}:{p.state.value}({p.match},{p.next})" for p in status.peers)
             self.output.append(
                 f"{replica} {status.role.name.lower()} term={status.term} leader={status.leader} "
-                f"commit={status.commit} applied={status.applied} last={status.last} {render.configuration(status.configuration)}"
+                f"commit={status.commit} applied={status.applied} last={status.last} {members}"
                 + (" doubtful" if status.tail_doubt else "") + (f" {peers}" if peers else "")
             )  # fmt: skip
 

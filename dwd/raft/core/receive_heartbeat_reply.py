@@ -12,12 +12,16 @@ from dwd.raft.core.types import Role
 
 
 def receive_heartbeat_reply(state: State, reply: HeartbeatReply) -> None:
-    """Beside its purpose it is the clock for what may have been lost: probes, Appends in flight, snapshot offers."""
+    """Beside its purpose it is the clock for what may be lost: probes, Appends in flight, snapshot offers."""
     progress = state.progress.get(reply.source)
     if state.role is not Role.LEADER or progress is None:
         return
-    progress.recent_active = progress.recent_active or reply.round > 0
     state.feed = True
+    if reply.round == 0:
+        # In doubt about its tail: an acknowledgement from before may have come after its request to forget it.
+        progress.forget()
+        return
+    progress.recent_active = True
     if progress.state is ProgressState.SNAPSHOT:
         offer(state, reply.source)
     elif progress.state is ProgressState.PROBE:
