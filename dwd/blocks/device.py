@@ -262,7 +262,8 @@ class Device:
         if self._volumes is not None:
             if self.state is DeviceState.OPEN:
                 self.state = DeviceState.CLOSED
-            await self._volumes.close()
+            volumes, self._volumes = self._volumes, None
+            await volumes.close()
         self._unlock()
 
     async def _verified(self, held: HeldFragment) -> HeldFragment:

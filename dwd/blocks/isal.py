@@ -96,8 +96,9 @@ class PyeclibMath:
             return [b""] * len(want)
         headers = _headers(data, parity, length)
         framed = [headers[i] + bytes(have[i]) for i in sorted(have)[:data]]
-        made = _driver(data, parity).reconstruct(framed, list(want))
-        return [memoryview(fragment)[_HEADER_BYTES:] for fragment in made]
+        ordered = sorted(want)
+        made = dict(zip(ordered, _driver(data, parity).reconstruct(framed, ordered), strict=True))
+        return [memoryview(made[index])[_HEADER_BYTES:] for index in want]
 
 
 @lru_cache(maxsize=1)

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
+from random import Random  # noqa: TID251 - seeded, in a test
 
 from dwd.base.errors import DwError, Unavailable
 from dwd.base.ids import BlockId, ClusterId, DeviceId, LayoutEpoch, NodeId
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.placement import plan_layout
-from dwd.blocks.device import Device, format_device
+from dwd.blocks.device import Device, format_device, read_marker
 from dwd.blocks.fragments import Fetched, FragmentRouter, HeldFragment, PutFragment
 from dwd.blocks.service import LocalFragments
 from dwd.blocks.store import ErasureBlockStore
@@ -166,8 +166,6 @@ class MemoryCluster:
         return device
 
     async def open_device(self, path: Path) -> Device:
-        from dwd.blocks.device import read_marker
-
         device = Device(
             files=self.files, path=path, marker=read_marker(self.files, path, CLUSTER), pool=self.pool,
             clock=self.clock, on_failed=lambda d, e: self.failures.append((d, e)), volume_bytes=self.volume_bytes,

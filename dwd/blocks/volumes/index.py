@@ -9,6 +9,7 @@ Threads: `overlay` and `note_*` belong to the event loop; `find`, `flush` and th
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class FragmentIndex:
             raise StorageFailed("blocks.index", f"fragment index cannot be opened: {error}") from error
 
     def find(self, key: FragmentKey) -> Place | None:
-        with self._lock:
+        with self._using():
             row = self._db.execute(
                 "SELECT segment, offset, head, length FROM fragments WHERE block = ? AND idx = ?",
                 (key.block, key.index),
@@ -78,7 +79,7 @@ class FragmentIndex:
         return None if row is None else Place(*row)
 
     def of_block(self, block: BlockId) -> list[tuple[int, Place]]:
-        with self._lock:
+        with self._using():
             rows: list[Any] = self._db.execute(
                 "SELECT idx, segment, offset, head, length FROM fragments WHERE block = ?", (block,)
             ).fetchall()
@@ -86,7 +87,7 @@ class FragmentIndex:
 
     def page(self, after: FragmentKey, limit: int, before: bytes) -> list[tuple[FragmentKey, Place]]:
         """Fragments after `after` in order of age, of blocks whose ids begin below `before`."""
-        with self._lock:
+        with self._using():
             rows: list[Any] = self._db.execute(
                 "SELECT block, idx, segment, offset, head, length FROM fragments"
                 " WHERE (block, idx) > (?, ?) AND block < ? ORDER BY block, idx LIMIT ?",
@@ -95,7 +96,7 @@ class FragmentIndex:
         return [(FragmentKey(BlockId(row[0]), row[1]), Place(*row[2:])) for row in rows]
 
     def checkpoint(self) -> Checkpoint | None:
-        with self._lock:
+        with self._using():
             row = self._db.execute("SELECT journal, segment, offset, sequence FROM checkpoint").fetchone()
         if row is None or row[0] != self._journal:
             return None
@@ -105,7 +106,7 @@ class FragmentIndex:
         """Apply `changes`; the checkpoint comes with the last of them."""
         pieces = [changes[at : at + FLUSH_ROWS_MAX] for at in range(0, len(changes), FLUSH_ROWS_MAX)] or [()]
         for number, piece in enumerate(pieces, 1):
-            with self._lock, self._db:
+            with self._using(), self._db:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO fragments VALUES (?, ?, ?, ?, ?, ?)",
                     [(k.block, k.index, p.segment, p.offset, p.head, p.length) for k, p in piece if p is not None],
@@ -121,13 +122,13 @@ class FragmentIndex:
                     )
 
     def clear(self) -> None:
-        with self._lock, self._db:
+        with self._using(), self._db:
             self._db.execute("DELETE FROM fragments")
             self._db.execute("DELETE FROM checkpoint")
 
     def live(self) -> Mapping[int, tuple[int, int]]:
         """Fragments and bytes in use by volume."""
-        with self._lock:
+        with self._using():
             rows: list[Any] = self._db.execute(
                 "SELECT segment, count(*), sum(head + length) FROM fragments GROUP BY segment"
             ).fetchall()
@@ -137,14 +138,25 @@ class FragmentIndex:
         return iter(self.live())
 
     def close(self) -> None:
-        with self._lock:
+        with self._using():
             self._db.close()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """One thread at a time, SQLite's errors as ours."""
+        with self._lock:
+            try:
+                yield
+            except apsw.Error as error:
+                raise StorageFailed("blocks.index", f"fragment index: {error}") from error
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         version = next(iter(self._db.execute("PRAGMA user_version").fetchone() or (0,)))
         application = next(iter(self._db.execute("PRAGMA application_id").fetchone() or (0,)))
+        if (self._db.execute("PRAGMA quick_check(1)").fetchone() or ("",))[0] != "ok":
+            raise apsw.CorruptError("quick_check")
         with self._db:
             if (version, application) != (SCHEMA_VERSION, APPLICATION_ID):
                 self._db.execute("DROP TABLE IF EXISTS fragments; DROP TABLE IF EXISTS checkpoint")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from twins.memory_blocks import CLUSTER, MemoryCluster, NodeTopology
+import pytest
+from twins.memory_blocks import MemoryCluster, NodeTopology
 from twins.memory_catalogue import MemoryCatalogue
 
-from dwd.base.errors import StorageFailed
+from dwd.base.errors import DwError, StorageFailed
 from dwd.base.ids import GroupId, NodeId
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
 from dwd.blocks.ports import Owner
@@ -47,17 +48,17 @@ class Heal:
             reports=self.store.reports, catalogue=self.catalogue, group_of=lambda _: GroupId(1), clock=cluster.clock
         )
 
-    async def put(self, data: bytes = BIG, profile: str = "rs-4-2"):  # noqa: ANN201
+    async def put(self, data: bytes = BIG, profile: str = "rs-4-2"):
         block = await self.store.write(data, profile=profile, owner=OWNER, deadline=self.cluster.soon)
         self.catalogue.add(block)
         return block
 
-    async def get(self, block) -> bytes:  # noqa: ANN001
+    async def get(self, block) -> bytes:
         row = self.catalogue.rows[block.block]
         views = await self.store.read(row, owner=OWNER, offset=0, length=1 << 23, deadline=self.cluster.soon)
         return b"".join(views)
 
-    async def run(self, worker) -> None:  # noqa: ANN001
+    async def run(self, worker) -> None:
         for _ in range(50):
             if await worker.work() is Progress.IDLE:
                 return
@@ -163,10 +164,8 @@ async def test_failed_writes_leave_nothing_when_leftovers_are_collected(tmp_path
         heal = Heal(cluster)
         for node in (3, 4, 5, 6):
             cluster.kill(NodeId(node), noticed=False)
-        try:
+        with pytest.raises(DwError):
             await heal.put()
-        except Exception:  # noqa: BLE001, S110 - how it fails is another test's business
-            pass
         for node in (3, 4, 5, 6):
             cluster.revive(NodeId(node))
         await heal.run(heal.leftovers)
@@ -199,9 +198,7 @@ async def test_orphans_go_only_when_disowned_twice_a_grace_apart(tmp_path: Path)
 async def test_a_device_is_not_touched_when_its_marker_is_missing(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path, nodes=1) as cluster:
         (tmp_path / "empty").mkdir()
-        try:
+        with pytest.raises(StorageFailed) as refused:
             await cluster.open_device(tmp_path / "empty")
-        except StorageFailed as error:
-            assert error.code == "blocks.device_missing"
+        assert refused.value.code == "blocks.device_missing"
         assert not list((tmp_path / "empty").iterdir())
-        assert CLUSTER

@@ -21,23 +21,23 @@ OWNER = Owner(bucket="b", key="a/key")
 BIG = os.urandom(600_001)
 
 
-async def put(cluster: MemoryCluster, data: bytes, profile: str = "rs-4-2", node: int = 1):  # noqa: ANN201
+async def put(cluster: MemoryCluster, data: bytes, profile: str = "rs-4-2", node: int = 1):
     return await cluster.stores[NodeId(node)].write(data, profile=profile, owner=OWNER, deadline=cluster.soon)
 
 
-async def get(cluster: MemoryCluster, block, offset: int = 0, length: int = 1 << 23, node: int = 1) -> bytes:  # noqa: ANN001
+async def get(cluster: MemoryCluster, block, offset: int = 0, length: int = 1 << 23, node: int = 1) -> bytes:
     views = await cluster.stores[NodeId(node)].read(
         block, owner=OWNER, offset=offset, length=length, deadline=cluster.soon
     )
     return b"".join(views)
 
 
-def holder(cluster: MemoryCluster, block, index: int) -> Device:  # noqa: ANN001
+def holder(cluster: MemoryCluster, block, index: int) -> Device:
     where = locations(cluster.stores[NodeId(1)].reader.topology, block)
     return cluster.device(where[index])
 
 
-def flip(device: Device, block, index: int, at: int) -> None:  # noqa: ANN001
+def flip(device: Device, block, index: int, at: int) -> None:
     """Flip a byte of a fragment on disk."""
     place = device.volumes.place_of(FragmentKey(block.block, index))
     assert place is not None
@@ -179,8 +179,8 @@ async def test_nothing_stays_under_way_when_the_caller_goes_away(tmp_path: Path)
         cluster.wire.stuck[NodeId(5)] = asyncio.Event()
         cluster.wire.stuck[NodeId(6)] = asyncio.Event()
         cluster.wire.stuck[NodeId(3)] = asyncio.Event()
-        writing = asyncio.ensure_future(put(cluster, BIG))
-        while cluster.wire.calls < 5:
+        writing = asyncio.ensure_future(put(cluster, BIG))  # noqa: TID251
+        while cluster.wire.calls < 5:  # noqa: ASYNC110
             await asyncio.sleep(0)
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
