@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import grpc
 
-from dwd.base.errors import InvariantViolation
+from dwd.base.errors import DeadlineExceeded
 from dwd.rpc.errors import translate
 
 Answer = TypeVar("Answer")
@@ -18,9 +18,12 @@ Question = TypeVar("Question")
 async def call(
     method: grpc.aio.UnaryUnaryMultiCallable[Question, Answer], request: Question, *, seconds: float, mutation: bool
 ) -> Answer:
-    """One unary call. Raises DwError; with `mutation`, OutcomeUnknown when the peer may have acted on it."""
+    """One unary call. Raises DwError; with `mutation`, OutcomeUnknown when the peer may have acted on it.
+
+    `seconds` is what is left of the caller's deadline; when nothing is, DeadlineExceeded, and nothing is sent.
+    """
     if seconds <= 0:
-        raise InvariantViolation("a call needs time")
+        raise DeadlineExceeded("rpc.deadline", "no time was left to call another node")
     try:
         return await method(request, timeout=seconds)
     except grpc.RpcError as error:

@@ -106,6 +106,14 @@ async def test_deadline_tells_what_is_known_when_it_passes(world, handlers, muta
         await _echo(world.channels(world.node(2)).to(NodeId(1)), method="Wait", mutation=mutation, seconds=0.2)
 
 
+async def test_nothing_is_sent_when_no_time_is_left(world, handlers) -> None:
+    await world.serve(1, handlers.methods())
+    channel = world.channels(world.node(2)).to(NodeId(1))
+    with pytest.raises(DeadlineExceeded):
+        await _echo(channel, mutation=True, seconds=0.0)
+    assert world.members.asked == []
+
+
 async def test_node_is_found_again_when_it_comes_back(world, handlers) -> None:
     server = await world.serve(1, handlers.methods())
     address = world.members.addresses[1]
