@@ -217,7 +217,8 @@ class FaultyFiles:
         """Changing operations that may still be done. The one after them is done in part, then nothing works."""
         self.dead = False
         self.sync_fails = False
-        self.write_fails = False
+        self.failing_writes = 0
+        """How many of the next writes fail."""
         self.read_fails = False
         self.before_sync: Callable[[], None] | None = None
         """Called before every sync of a file: wait in it for a slow device."""
@@ -305,7 +306,8 @@ class _FaultyFile:
                 _ = self._inner.write_at(offset, [content[: len(content) // 2]])
                 self._files.steps = -1
             raise
-        if self._files.write_fails:
+        if self._files.failing_writes > 0:
+            self._files.failing_writes -= 1
             raise _failed(f"writing {self._path}")
         growth = max(0, offset + len(content) - self._inner.size())
         fits = len(content) - growth + self._files.take_space(growth)
