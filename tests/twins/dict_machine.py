@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from dwd.base.errors import Corrupt
+from dwd.base.errors import Corrupt, StorageFailed
 from dwd.base.ids import LogIndex, Stamp, Term
 from dwd.raft.core.configuration_codec import decode_configuration, encode_configuration
 from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, SnapshotMeta
@@ -31,6 +31,7 @@ class DictMachine:
         self.copies = 0
         self.closed = False
         self.reader_blocks = False
+        self.storage_failed = False
         self.gate = threading.Event()
         self.gate.set()
         self._poison = poison
@@ -44,6 +45,8 @@ class DictMachine:
         assert self._busy.acquire(blocking=False), "two calls at once"
         try:
             assert self.gate.wait(10)
+            if self.storage_failed:
+                raise StorageFailed("test.disk", "told to fail")
             self.batches.append(len(entries))
             return [self._apply_one(entry) for entry in entries]
         finally:

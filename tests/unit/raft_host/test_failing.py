@@ -56,6 +56,16 @@ async def test_the_node_must_stop_when_the_log_cannot_be_written(tmp_path: Path)
         assert isinstance(leader.fatal[0], StorageFailed)
 
 
+async def test_the_node_must_stop_when_a_machines_storage_fails(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 1) as cluster:
+        node = cluster.node(1)
+        await cluster.put("a", "1")
+        node.machines[GROUP].storage_failed = True
+        with pytest.raises(OutcomeUnknown):
+            await node.host.propose(GROUP, b"a=2", deadline=soon(0.2))
+        assert [type(error) for error in node.fatal] == [StorageFailed]
+
+
 async def test_groups_share_one_write_when_both_are_busy(tmp_path: Path) -> None:
     async with TestCluster(tmp_path, 1, groups=(GROUP, OTHER)) as cluster:
         node = cluster.node(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from dwd.base.errors import Busy, NoSpace, NotFound, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
 from dwd.base.limits import CHUNK_BYTES
 from dwd.base.units import MIB
+from dwd.raft.applier import Applier
 from dwd.raft.core.effects import Accepted, ReadReady
 from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState, SnapshotMeta
 from dwd.raft.leadership import Leadership
@@ -27,6 +28,7 @@ from dwd.raft.snapshots.copies import Copies
 from dwd.raft.transport import SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.tasks import Tasks
+from tests.twins.dict_machine import DictDisk, DictMachine
 from tests.twins.memory_log import MemoryLogStore
 from tests.twins.raft_cluster import GROUP, until
 
@@ -227,11 +229,41 @@ class TestCopies:
             with pytest.raises(Busy):
                 await self.take(copies, self.request(2))
         await self.take(copies, self.request(2))
-        assert len(os.listdir(tmp_path)) == 1
+        assert copy_count(tmp_path) == 1
 
     async def test_no_space_when_the_reserve_would_be_used(self, tmp_path: Path) -> None:
         with pytest.raises(NoSpace):
             await self.take(self.copies(tmp_path, snapshot_reserve_bytes=1 << 62), self.request())
+
+
+def copy_count(directory: Path) -> int:
+    return sum(1 for _ in directory.iterdir())
+
+
+class TestApplier:
+    async def test_what_a_snapshot_holds_is_not_applied_when_it_waited_for_the_install(self, tmp_path: Path) -> None:
+        disk = DictDisk()
+        machine, applied = DictMachine(disk), list[int]()
+        snapshot = replace(EMPTY_SNAPSHOT, index=LogIndex(4), term=Term(1), stamp=Stamp(1))
+        newer = DictDisk()
+        newer.position = snapshot
+        DictMachine(newer).copy_snapshot(tmp_path / "copy")
+        applier = Applier(
+            GROUP, machine, ThreadPoolExecutor(max_workers=1), applied=LogIndex(0), entries_max=1, bytes_max=MIB,
+            clock=SystemClock(), on_applied=lambda entries, _: applied.append(entries[0].index),
+            on_failed=lambda error: failed("apply", error),
+        )  # fmt: skip
+        machine.gate.clear()
+        applier.add([entry(index, 1, b"a=1") for index in range(1, 6)])
+        async with asyncio.TaskGroup() as group:
+            installing = group.create_task(applier.install(tmp_path / "copy", snapshot))
+            await asyncio.sleep(0)
+            machine.gate.set()
+        assert installing.done()
+        await until(lambda: applier.applied == 5, "the rest to be applied")
+        assert applied == [1, 5]
+        applier.close()
+        await applier.closed()
 
 
 def test_a_watcher_hears_only_news_when_it_watches() -> None:

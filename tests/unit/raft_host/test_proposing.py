@@ -81,8 +81,9 @@ async def test_the_outcome_is_unknown_when_leadership_is_lost(tmp_path: Path) ->
         leader = await cluster.leader()
         await cluster.put("warm", "up")
         cluster.network.isolate(leader.id)
-        with pytest.raises(OutcomeUnknown):
-            await leader.host.propose(GROUP, b"a=1", deadline=soon(60))
+        async with asyncio.timeout(10):
+            with pytest.raises(OutcomeUnknown):
+                await leader.host.propose(GROUP, b"a=1", deadline=soon(60))
 
 
 async def test_nothing_is_proposed_when_the_deadline_has_passed(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ async def test_the_log_is_kept_when_a_long_reader_holds_up_the_checkpoint(tmp_pa
         limit = soon(30 * ticks)
         await until(lambda: soon(0) > limit, "housekeeping to have looked")
         assert cluster.node(1).durable[GROUP].compacted.index == 0
+        assert cluster.node(1).host.status(GROUP).failed is None
 
 
 async def test_a_quiet_group_is_cut_whole_when_it_pins_old_segments(tmp_path: Path) -> None:

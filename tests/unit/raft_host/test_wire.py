@@ -34,7 +34,7 @@ from tests.twins.memory_log import MemoryLogStore
 from tests.twins.raft_cluster import GROUP, configuration, soon, until
 
 CLUSTER = ClusterId("0123456789abcdef" * 2)
-OPTIONS = HostOptions(tick_ms=50, compaction_entries=40, trailing_entries=5)
+OPTIONS = HostOptions(compaction_entries=40, trailing_entries=5)
 
 
 class Everyone:
