@@ -30,17 +30,25 @@ async def handle(exchange: Exchange) -> Reply:
     if overrides:
         headers.update(overrides)
     status = 200 if selection.whole or "Content-Range" not in headers else 206
+    seconds = exchange.options.operation_seconds
     if length <= SMALL_BODY_BYTES:
-        return Reply(status=status, headers=headers, body=await _read_small(reader, length))
-    stream = steady(reader.chunks(), exchange.options.operation_seconds)
-    return Reply(status=status, headers=headers, stream=prefetched(await anext(stream), stream), length=length)
+        return Reply(status=status, headers=headers, body=await _read_small(reader, length, seconds))
+    stream = steady(reader.chunks(), seconds)
+    first = await anext(stream, None)
+    if first is None:
+        raise Unavailable("gateway.short_read", "An object ended before its length.")
+    return Reply(status=status, headers=headers, stream=prefetched(first, stream), length=length)
 
 
-async def _read_small(reader: ObjectReader, length: int) -> Buffer:
-    pieces = [piece async for piece in reader.chunks()] if length else []
+async def _read_small(reader: ObjectReader, length: int, seconds: float) -> Buffer:
+    try:
+        async with asyncio.timeout(seconds):
+            pieces = [piece async for piece in reader.chunks()] if length else []
+    except TimeoutError:
+        raise _stalled() from None
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(data) != length:
-        raise Unavailable("objects.short_read", "An object ended before its length.")
+        raise Unavailable("gateway.short_read", "An object ended before its length.")
     return data
 
 
@@ -53,7 +61,7 @@ async def steady(chunks: AsyncIterator[Buffer], seconds: float) -> AsyncIterator
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Unavailable("objects.read_stalled", "The bytes of an object did not come in time.") from None
+            raise _stalled() from None
         yield chunk
 
 
@@ -61,3 +69,7 @@ async def prefetched(first: Buffer, rest: AsyncIterator[Buffer]) -> AsyncIterato
     yield first
     async for chunk in rest:
         yield chunk
+
+
+def _stalled() -> Unavailable:
+    return Unavailable("gateway.read_stalled", "The bytes of an object did not come in time.")
