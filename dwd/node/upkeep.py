@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -20,6 +21,10 @@ from dwd.blocks.store import ErasureBlockStore, StoreOptions
 from dwd.blocks.upkeep import CompactionWorker, IndexWorker, OrphanOptions, OrphanWorker
 from dwd.meta.catalogue import ClientCatalogue
 from dwd.meta.core.control.rows import NodeAddresses
+from dwd.meta.workers.deletion import DeletionWorker
+from dwd.meta.workers.liveness import LivenessWorker
+from dwd.meta.workers.membership import MembershipWorker
+from dwd.meta.workers.upkeep import UpkeepWorker
 from dwd.node.announce import AnnounceWorker, LayoutWorker
 from dwd.node.block_owner import MetaBlockOwner
 from dwd.node.block_reports import NodeBlockReports
@@ -28,6 +33,7 @@ from dwd.node.network import Network
 from dwd.node.storage import Storage
 from dwd.node.surroundings import Surroundings
 from dwd.node.topology import ControlTopology
+from dwd.raft.rpc.admin_client import create_replica
 from dwd.runtime.tasks import Tasks
 from dwd.runtime.worker import Worker
 from dwd.runtime.workers import WorkerRunner
@@ -101,7 +107,7 @@ class Upkeep:
         """Every background worker of the node. Each one that belongs to a leader rests on the other nodes."""
         for worker in (*self._cluster_workers(addresses), *self._block_workers()):
             self.workers.add(worker)
-        for name in ("node.announce", "blocks.layout"):
+        for name in ("node.announce", "blocks.layout", "meta.membership"):
             self.metadata.client.view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
 
     def _cluster_workers(self, addresses: NodeAddresses) -> tuple[Worker, ...]:
@@ -116,6 +122,17 @@ class Upkeep:
                 devices=self.storage.devices.local,
             ),
             LayoutWorker(meta=meta, topology=self.topology, clock=around.clock),
+            MembershipWorker(
+                node=around.identity.node_id,
+                host=self.metadata.host,
+                view=meta.view,
+                create_replica=partial(create_replica, self.network.channels),
+                clock=around.clock,
+                rng=around.rng,
+            ),
+            LivenessWorker(node=around.identity.node_id, client=meta, host=self.metadata.host, clock=around.clock),
+            UpkeepWorker(client=meta, clock=around.clock),
+            DeletionWorker(client=meta, clock=around.clock),
         )
 
     def _block_workers(self) -> tuple[Worker, ...]:
