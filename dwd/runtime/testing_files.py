@@ -218,7 +218,7 @@ class FaultyFiles:
         self.dead = False
         self.sync_fails = False
         self.failing_writes = 0
-        """How many of the next writes fail."""
+        """How many of the next writes fail, half done."""
         self.read_fails = False
         self.before_sync: Callable[[], None] | None = None
         """Called before every sync of a file: wait in it for a slow device."""
@@ -308,6 +308,7 @@ class _FaultyFile:
             raise
         if self._files.failing_writes > 0:
             self._files.failing_writes -= 1
+            _ = self._inner.write_at(offset, [content[: len(content) // 2]])
             raise _failed(f"writing {self._path}")
         growth = max(0, offset + len(content) - self._inner.size())
         fits = len(content) - growth + self._files.take_space(growth)

@@ -31,7 +31,7 @@ from dwd.raft.log.index import GroupIndex, Run
 from dwd.raft.log.opening import Opened, open_log
 from dwd.raft.log.recent import RecentEntries
 from dwd.raft.log.records import compacted_frame, decode_entry, dropped_frame, encode_write, split_write
-from dwd.raft.ports import LogWrite, RecoveredLog
+from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
 from dwd.runtime.files import Files
 
 _log = structlog.get_logger("dwd.raft.log")
@@ -103,7 +103,10 @@ class RaftLog:
                 sequence=damage.sequence,
             )
         for log in opened.logs.values():
-            _log.info("log recovered", group=log.group, entries=len(log.entries), doubt=log.doubt.value)
+            if log.doubt is not Doubt.NONE:
+                _log.warning("log in doubt", group=log.group, replica=log.replica, doubt=log.doubt.value)
+        count = sum(len(log.entries) for log in opened.logs.values())
+        _log.info("log recovered", groups=len(opened.logs), entries=count, segments=len(opened.segments))
         return cls(files=files, opened=opened, options=options, on_fatal=on_fatal)
 
     def recovered(self) -> Mapping[GroupId, RecoveredLog]:
