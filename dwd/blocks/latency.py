@@ -1,7 +1,7 @@
 """How each device has been answering: what is slow for it, and when not to ask it at all.
 
 Latencies are kept per device as a short ring of recent ones. A device that fails FAILURES_MAX times in a row is left
-alone for OPEN_SECONDS, then tried again with single requests.
+alone for OPEN_SECONDS_MIN, twice as long after each further failure, up to OPEN_SECONDS_MAX.
 Source: hedging after a high percentile: Dean & Barroso 2013, "The Tail at Scale".
 """
 
@@ -15,7 +15,9 @@ from dwd.base.ids import DeviceId
 
 SAMPLES = 64
 FAILURES_MAX = 5
-OPEN_SECONDS = 30.0
+OPEN_SECONDS_MIN = 1.0
+OPEN_SECONDS_MAX = 30.0
+OPEN_DOUBLINGS_MAX = 5
 WRITE_SLOW_FACTOR = 4.0
 WRITE_SLOW_SECONDS_MIN = 0.25
 WRITE_SLOW_SECONDS_MAX = 2.0
@@ -54,7 +56,8 @@ class Latencies:
         record.inflight -= 1
         record.failures += 1
         if record.failures >= FAILURES_MAX:
-            record.open_until = self._clock.monotonic() + OPEN_SECONDS
+            doublings = min(record.failures - FAILURES_MAX, OPEN_DOUBLINGS_MAX)
+            record.open_until = self._clock.monotonic() + min(OPEN_SECONDS_MAX, OPEN_SECONDS_MIN * 2**doublings)
 
     def gave_up(self, device: DeviceId) -> None:
         """Nothing was learned: the caller went away or took another device's answer."""

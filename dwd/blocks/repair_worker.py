@@ -20,7 +20,7 @@ from dwd.blocks.ports import Owner
 from dwd.blocks.reading import locations
 from dwd.blocks.repair import Outcome, Repairer
 from dwd.blocks.reports import Reports
-from dwd.blocks.topology import Topology
+from dwd.blocks.topology import DeviceHealth, Topology
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.core.shard.queries import FROM_THE_START
 from dwd.meta.core.shard.rows import OwnedBlock
@@ -83,6 +83,7 @@ class RepairWorker:
         self._options = options or RepairOptions()
         self._after: dict[GroupId, BlockId] = {}
         self._walks: dict[GroupId, _Walk] = {}
+        self._seen: tuple[frozenset[DeviceId], LayoutEpoch] = (frozenset(), LayoutEpoch(0))
         self.parked: dict[BlockId, Parked] = {}
 
     @property
@@ -93,11 +94,20 @@ class RepairWorker:
         groups = self._catalogue.groups()
         self._after = {group: self._after.get(group, FROM_THE_START) for group in groups}
         self._walks = {group: walk for group, walk in self._walks.items() if group in groups}
+        self._unpark()
         busy = False
         for group in groups:
             busy |= await self._damaged(group)
             busy |= await self._walk(group)
         return Progress.BUSY if busy else Progress.IDLE
+
+    def _unpark(self) -> None:
+        """What waits for devices is tried again as soon as one returns or the layout changes."""
+        up = frozenset(d.device for d in self._topology.devices().values() if d.health is DeviceHealth.UP)
+        seen = (up, self._topology.layout().epoch)
+        if up - self._seen[0] or seen[1] != self._seen[1]:
+            self.parked.clear()
+        self._seen = seen
 
     async def _damaged(self, group: GroupId) -> bool:
         answer = await self._catalogue.repair_page(

@@ -158,17 +158,17 @@ class Volumes:
         ]
 
         def landed(positions: Sequence[Position]) -> None:
-            failed()
+            arrived()
             for (key, head, content), position in zip(fragments, positions, strict=True):
                 self._overlay[key] = Place(position.segment, position.offset, len(head), len(content))
 
-        def failed() -> None:
+        def arrived() -> None:
             for key, _, _ in fragments:
                 self._arriving[key] -= 1
                 if not self._arriving[key]:
                     del self._arriving[key]
 
-        future = self.submit(frames, landed, failed)
+        future = self.submit(frames, landed, arrived)
         for key, _, _ in fragments:
             self._arriving[key] = self._arriving.get(key, 0) + 1
         return future

@@ -133,6 +133,27 @@ async def test_space_comes_back_and_nothing_is_lost_when_volumes_are_compacted(t
                         await device.get(key(n), 0, 1)
 
 
+async def test_deleted_fragments_stay_gone_when_the_volume_of_their_tombstone_is_compacted(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1, volume_bytes=1 << 20) as cluster:
+        device = await only_device(cluster)
+        for n in range(8):
+            await device.put([fragment(device, n)])
+        first, last = device.volumes.place_of(key(0)), device.volumes.place_of(key(7))
+        assert first is not None
+        assert last is not None
+        assert first.segment < last.segment
+        await device.delete([key(0), *(key(n) for n in range(4, 8))])
+        for n in range(10, 15):
+            await device.put([fragment(device, n)])
+        await compact(device.volumes, last.segment)
+        await device.close()
+        (device.path / "index.sqlite").unlink()
+        device = await reopened(cluster, device)
+        with pytest.raises(NotFound):
+            await device.get(key(0), 0, 1)
+        assert bytes((await device.get(key(12), 0, 1 << 20)).content) == DATA
+
+
 async def test_writes_are_refused_when_their_layout_is_below_the_fence(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path, nodes=1) as cluster:
         device = await only_device(cluster)

@@ -87,7 +87,6 @@ async def test_loans_go_home_when_their_devices_return(tmp_path: Path) -> None:
         assert not await heal.whole()
         cluster.revive(NodeId(5))
         cluster.revive(NodeId(6))
-        heal.repairs.parked.clear()
         await heal.run(heal.repairs)
         assert await heal.whole()
         assert await heal.fragments() == 6 + 3

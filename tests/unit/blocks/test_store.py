@@ -82,6 +82,22 @@ async def test_every_pair_of_nodes_may_die_when_blocks_are_read(tmp_path: Path) 
                     cluster.revive(NodeId(node))
 
 
+async def test_ranges_over_several_fragments_come_back_when_any_two_are_gone(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        block = await put(cluster, BIG)
+        size = parse_scheme(block.profile).fragment_length(block.length)
+        starts = [size - 10, 2 * size - 70_000, 0, 3 * size - 5]
+        for first in range(6):
+            for second in range(first):
+                gone = [holder(cluster, block, index) for index in (first, second)]
+                for device in gone:
+                    cluster.wire.dead.add(cluster.topology.views[device.id].node)
+                reader = next(n for n in range(1, 7) if n not in cluster.wire.dead)
+                for start in starts:
+                    assert await get(cluster, block, start, size + 20, node=reader) == BIG[start : start + size + 20]
+                cluster.wire.dead.clear()
+
+
 @pytest.mark.parametrize("noticed", [True, False])
 async def test_writes_go_elsewhere_and_say_so_when_two_nodes_are_dead(tmp_path: Path, noticed: bool) -> None:
     async with MemoryCluster(tmp_path) as cluster:
