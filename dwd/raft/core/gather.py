@@ -102,7 +102,6 @@ def persisted(state: State, write: WriteId) -> None:
         outbox.durable_term = Term(max(outbox.durable_term, pending.term))
         state.log.stable = LogIndex(max(state.log.stable, pending.last))
         held += pending.held
-    outbox.durable_write = WriteId(max(outbox.durable_write, write))
     _release(state, held)
     advance_commit(state)
 

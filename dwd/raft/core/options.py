@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dwd.base.errors import InvalidArgument
-from dwd.base.units import KIB, MIB
+from dwd.base.units import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,3 @@ STAGGER_MS = 200
 UNCOMMITTED_FULL = "raft.uncommitted_full"
 APPEND_OVERHEAD_BYTES = 64
 """Counted for each entry beside its payload, so that empty entries are bounded too."""
-
-if APPEND_OVERHEAD_BYTES > KIB:
-    raise InvalidArgument("raft.options", "the overhead of an entry is small")

@@ -45,7 +45,6 @@ class Outbox:
     """The one last published."""
     writes: deque[PendingWrite] = field(default_factory=deque)
     last_write: WriteId = ZERO_WRITE
-    durable_write: WriteId = ZERO_WRITE
     durable_term: Term = ZERO_TERM
     written_commit: LogIndex = ZERO_INDEX
 

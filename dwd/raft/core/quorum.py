@@ -5,9 +5,9 @@ Source: Ongaro & Ousterhout 2014, 5.3 and figure 2 ("a majority of matchIndex[i]
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
-from dwd.base.ids import LogIndex, ReplicaId
+from dwd.base.ids import LogIndex
 
 
 def majority(voters: int) -> int:
@@ -19,8 +19,3 @@ def agreed_index(matches: Iterable[int]) -> LogIndex:
     """The highest index that a majority of `matches` (one a voter) has reached; 0 without voters."""
     ordered = sorted(matches, reverse=True)
     return LogIndex(ordered[majority(len(ordered)) - 1] if ordered else 0)
-
-
-def has_majority(voters: Collection[ReplicaId], present: Collection[ReplicaId]) -> bool:
-    """Whether `present` holds a majority of `voters`; never without voters."""
-    return bool(voters) and sum(1 for voter in voters if voter in present) >= majority(len(voters))

@@ -142,9 +142,6 @@ class State:
         self.configurations.truncate_after(index)
         self.verified = LogIndex(min(self.verified, index))
 
-    def is_voter(self) -> bool:
-        return self.replica in self.configurations.voters
-
     def not_leader(self) -> NotLeader:
         member = self.configuration.find(self.leader)
         known = f"replica {self.leader:x} does" if member else "who does is not known"
