@@ -106,12 +106,15 @@ class Host:
         _ = self._tasks.spawn(self._engine.run_ticks(), name="ticks")
 
     async def stop(self) -> None:
-        """Waiting proposals and reads are failed; closes transport and machines, not the log. Safe to call twice."""
+        """Waiting proposals and reads are failed; closes transport and machines, not the log. Safe to call twice.
+
+        The way to others is closed first: a node on its way down must not say that its replicas are missing.
+        """
         self._stopped = True
-        for group in tuple(self._engine.replicas):
-            self._engine.close_replica(self._engine.replicas.pop(group), stopped(group))
         await self._transport.close()
         await self._tasks.close()
+        for group in tuple(self._engine.replicas):
+            self._engine.close_replica(self._engine.replicas.pop(group), stopped(group))
         await self._lifecycle.close()
 
     async def bootstrap(self, group: GroupId, configuration: Configuration) -> None:
@@ -204,11 +207,11 @@ class Host:
 
     def _replica(self, group: GroupId) -> Replica:
         """Raises NotFound, or Unavailable for one that is broken or stopping."""
+        if self._stopped or group in self._engine.broken:
+            raise stopped(group)
         replica = self._engine.replicas.get(group)
         if replica is not None:
             return replica
-        if group in self._engine.broken or self._stopped:
-            raise stopped(group)
         raise NotFound("raft.no_group", "this node has no replica of the group", group=group)
 
     def _leadership(self, group: GroupId) -> Leadership:

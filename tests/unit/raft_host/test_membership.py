@@ -95,6 +95,27 @@ async def test_a_lost_replica_is_missed_and_replaced_when_its_disk_came_back_emp
         assert leader.host.missing(GROUP) == {}
 
 
+async def test_a_replica_is_no_longer_missed_when_it_speaks(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 2, voters=1) as cluster:
+        node, leader = cluster.node(2), await cluster.leader()
+        await change(cluster, ChangeKind.ADD_LEARNER, learner(node, 202))
+        await until(lambda: leader.host.missing(GROUP) == {node.id: Absence.UNKNOWN}, "it to be missed")
+        await node.host.create_replica(GROUP, ReplicaId(202))
+        await until(lambda: leader.host.missing(GROUP) == {}, "it to speak")
+
+
+async def test_nothing_is_missed_when_a_node_only_stops(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 3) as cluster:
+        await cluster.put("a", "1")
+        leader = await cluster.leader()
+        follower = (await cluster.followers())[0]
+        stopping = cluster.spawn(follower.host.stop())
+        for turn in range(20):
+            await cluster.put("a", str(turn))
+            assert leader.host.missing(GROUP) == {}
+        await stopping
+
+
 async def test_an_unused_replica_makes_room_when_a_new_one_is_created(tmp_path: Path) -> None:
     async with TestCluster(tmp_path, 2, voters=1) as cluster:
         node = cluster.node(2)
