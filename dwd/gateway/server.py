@@ -261,9 +261,9 @@ def _joined_headers(request: web.BaseRequest) -> dict[str, str]:
 def _can_be_kept(request: web.BaseRequest, headers: dict[str, str], body: SocketBody) -> bool:
     """Whether the next request can be found on the connection once this one is answered."""
     payload = request.content
-    if payload.is_eof():
-        return True
     if body.withheld or body.silent:
         return False
+    if payload.is_eof():
+        return True
     length = headers.get("content-length", "")
     return length.isdigit() and int(length) - payload.total_bytes <= DRAIN_BYTES_MAX

@@ -1,5 +1,8 @@
 """The body of an HTTP request as a BodySource: waits no longer than a client may be silent, and sends the
 `100 Continue` a client waits for only when somebody really wants the bytes.
+
+Hazard: botocore misreads every later answer on a connection on which it was given a final status without the 100 it
+waited for, even where the body is empty. So a wanted body always gets its 100; an unwanted one costs the connection.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ class SocketBody:
     async def read(self) -> bytes:
         """See BodySource."""
         payload = self._payload
+        if self._expects_continue:
+            self._expects_continue = False
+            if self._request.transport is not None:
+                self._request.transport.write(_CONTINUE)
         try:
             data = payload.read_nowait()
             if not data and not payload.at_eof():
@@ -44,10 +51,6 @@ class SocketBody:
         return data
 
     async def _wait(self) -> bytes:
-        if self._expects_continue:
-            self._expects_continue = False
-            if self._request.transport is not None:
-                self._request.transport.write(_CONTINUE)
         if self._request.transport is None:
             raise ConnectionResetError
         try:
