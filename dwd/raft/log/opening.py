@@ -2,6 +2,10 @@
 
 The order matters. What is in doubt is made durable first, in the opening of a new segment that begins with the number
 of the batch to be cut; only then is the bad batch, the evidence, cut away. A crash between the two finds both.
+
+Hazard: after a failed sync the kernel may show bytes the device never got, until they leave the page cache. A node that
+stopped for that reason and is started again on the same boot believes what it reads; a device that fails syncs should
+be replaced.
 """
 
 from __future__ import annotations

@@ -185,8 +185,8 @@ class RaftLog:
 
     async def close(self) -> None:
         await self._writer.close()
-        if self._removing is not None:
-            await asyncio.wait([self._removing])
+        while self._removing is not None:
+            _ = await asyncio.wait([self._removing])
         self._reader.close()
 
     def _submit(self, part: _Part) -> asyncio.Future[Sequence[Position]]:
