@@ -104,10 +104,15 @@ async def test_the_torn_end_is_cut_and_the_rest_kept_when_power_went(tmp_path: P
         assert bytes((await device.get(key(0), 0, 1 << 20)).content) == DATA
         with pytest.raises(NotFound):
             await device.get(key(1), 0, 1)
-        await device.put([fragment(device, 2)])
+        await device.put([fragment(device, 2, DATA[:100])])
+        (device.path / "index.sqlite").unlink()
+        device.volumes.flush = _nothing  # type: ignore[method-assign]
         await device.close()
+        with volume.open("rb") as file:
+            torn = file.read().find(DATA[50_000:50_100], place.offset)
+        assert torn == -1
         device = await reopened(cluster, device)
-        assert bytes((await device.get(key(2), 0, 1 << 20)).content) == DATA
+        assert bytes((await device.get(key(2), 0, 1 << 20)).content) == DATA[:100]
 
 
 async def test_space_comes_back_and_nothing_is_lost_when_volumes_are_compacted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,12 +159,10 @@ async def test_the_read_fails_typed_when_more_is_damaged_than_survived(tmp_path:
 async def test_stale_fragments_are_never_used_when_the_row_tells_another_story(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path) as cluster:
         block = await put(cluster, BIG)
-        forged = type(block)(
-            block=block.block, profile=block.profile, length=block.length - 1, crc32c=block.crc32c,
-            layout_epoch=block.layout_epoch,
-        )  # fmt: skip
-        with pytest.raises(DwError):
-            await get(cluster, forged)
+        for forged in (replace(block, crc32c=block.crc32c ^ 1), replace(block, length=block.length - 1)):
+            for offset, length in ((0, 1 << 23), (10, 20)):
+                with pytest.raises(DwError):
+                    await get(cluster, forged, offset, length)
 
 
 async def test_writes_avoid_a_device_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
