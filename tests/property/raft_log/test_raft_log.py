@@ -167,7 +167,7 @@ def only_suspected(log: RecoveredLog) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(min_value=0, max_value=2**32))
 def test_log_keeps_what_was_acknowledged_when_machines_crash(seed: int) -> None:
     asyncio.run(Life(seed).run(rounds=30))
