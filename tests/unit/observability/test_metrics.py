@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,8 +59,13 @@ def test_no_addition_is_lost_when_threads_add_at_once() -> None:
             requests.add(op="put")
             times.record(0.1)
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(hammer, range(4)))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(hammer, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
     assert requests.values() == {(("op", "put"),): 20_000}
     (cell,) = times.values().values()
     assert (cell.count, sum(cell.counts)) == (20_000, 20_000)
