@@ -187,7 +187,8 @@ class Demo:
         kill_at = int(len(files) * KILL_AT)
         turn = threading.Lock()
         before, started = endpoints.retries, time.monotonic()
-        big = random.Random(7).randbytes(BIG_BYTES)
+        chance = random.Random(7)
+        big = b"".join(chance.randbytes(1024 * 1024) for _ in range(BIG_BYTES // (1024 * 1024)))
         with self.progress("write", len(files) + 1) as step:
 
             def put(item: tuple[str, Path]) -> None:
