@@ -25,7 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from dwd.base.clock import Clock
 from dwd.base.errors import Busy, DwError, InvalidArgument, Unavailable
 from dwd.base.units import KIB
-from dwd.gateway import telemetry
+from dwd.gateway import native_crc64, telemetry
 from dwd.gateway.authentication import Authenticator
 from dwd.gateway.core.head import parse_head
 from dwd.gateway.core.names import check_bucket_name, check_key
@@ -53,6 +53,7 @@ class S3Server:
     def __init__(
         self, objects: Objects, credentials: Credentials, clock: Clock, options: GatewayOptions | None = None
     ) -> None:
+        native_crc64.install()
         self._objects = objects
         self._clock = clock
         self._options = options or GatewayOptions()

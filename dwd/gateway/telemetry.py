@@ -40,7 +40,7 @@ def shed() -> None:
 
 def aborted(request_id: str, reason: str) -> None:
     _ABORTED.add(1)
-    _LOG.warning("answer broken off", request_id=request_id, reason=reason)
+    _LOG.info("answer broken off", request_id=request_id, reason=reason)
 
 
 def failed(request_id: str, error: BaseException) -> None:
