@@ -43,9 +43,7 @@ class Group:
     def __init__(self, directory: Path, group: GroupId = SHARD, *, on_changed: Any = None) -> None:
         self.directory = directory
         self.group = group
-        self.machine = SqliteMachine(
-            directory, cluster=CLUSTER, group=group, files=OsFiles(), on_changed=on_changed
-        )
+        self.machine = SqliteMachine(directory, cluster=CLUSTER, group=group, files=OsFiles(), on_changed=on_changed)
         self.reader = GroupReader(group, lambda: self.machine.live, vfs="")
         self.sequence = 0
         self.now_ms = EPOCH_MS

@@ -1,0 +1,155 @@
+"""The stream between nodes: real gRPC with real certificates, made-up groups behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from dwd.base.errors import Conflict, DeadlineExceeded, DwError, NotLeader, OutcomeUnknown, Unavailable
+from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, Stamp
+from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
+from dwd.meta.rpc.peers import GrpcPeers
+from dwd.meta.rpc.service import MetaService
+from dwd.rpc.channels import Channels
+from dwd.rpc.server import RpcServer
+from dwd.runtime.clock import SystemClock
+from dwd.security.authority import create_authority
+from dwd.security.credentials import Credential, request_certificate
+from dwd.security.peers import Peer
+
+CLUSTER = ClusterId("c1" * 16)
+CLOCK = SystemClock()
+GROUP = GroupId(1)
+SERVER, CLIENT = NodeId(1), NodeId(2)
+SECONDS = 10.0
+
+
+class Groups:
+    """Answers as the payload says; `gate` holds back "wait"."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.waiting = 0
+
+    async def propose(self, group: GroupId, payload: bytes, *, deadline: float) -> Any:
+        match payload:
+            case b"refused":
+                return Conflict("test.refused", "the command was refused")
+            case b"not leader":
+                raise NotLeader("raft.not_leader", "somebody else leads", leader_node=7)
+            case b"bug":
+                raise ValueError("a bug")
+            case b"wait":
+                self.waiting += 1
+                await self.gate.wait()
+        return Receipt(index=LogIndex(len(payload)), stamp=Stamp(2), existed=True)
+
+    async def answer(self, group: GroupId, query: Any, *, deadline: float) -> Any:
+        return ObjectAnswer(object=None, inline=query.key.encode())
+
+
+class Everyone:
+    def __init__(self) -> None:
+        self.addresses: dict[int, str] = {}
+
+    def check(self, peer: Peer, method: str) -> None:
+        """All may call."""
+
+    def address(self, node_id: NodeId) -> str:
+        return self.addresses[node_id]
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[GrpcPeers, Groups, RpcServer]]:
+    authority = create_authority(CLUSTER, clock=CLOCK)
+    everyone, groups = Everyone(), Groups()
+    server = RpcServer("127.0.0.1:0", credential(authority, SERVER), everyone, clock=CLOCK)
+    server.add(MetaService(groups, CLOCK).register)  # type: ignore[arg-type]
+    everyone.addresses[SERVER] = f"127.0.0.1:{await server.start()}"
+    channels = Channels(credential(authority, CLIENT), everyone)
+    peers = GrpcPeers(channels, CLOCK)
+    try:
+        yield peers, groups, server
+    finally:
+        await peers.close()
+        await channels.close()
+        await server.stop(0)
+
+
+def credential(authority: Any, node: NodeId) -> Credential:
+    request = request_certificate()
+    certificate = authority.sign_node(request.request, node, clock=CLOCK)
+    return Credential(cluster_id=CLUSTER, key=request.key, certificate=certificate, authority=authority.certificate)
+
+
+def soon(seconds: float = SECONDS) -> float:
+    return CLOCK.monotonic() + seconds
+
+
+async def test_many_requests_share_one_stream_and_keep_their_answers() -> None:
+    async with connected() as (peers, _, _server):
+        async with asyncio.TaskGroup() as group:
+            proposals = [
+                group.create_task(peers.propose(SERVER, GROUP, b"x" * n, deadline=soon())) for n in range(20, 120)
+            ]
+            answers = [
+                group.create_task(peers.answer(SERVER, GROUP, HeadObject(bucket="b", key=f"k{n}"), deadline=soon()))
+                for n in range(100)
+            ]
+        assert [p.result().index for p in proposals] == list(range(20, 120))
+        assert [a.result().inline for a in answers] == [f"k{n}".encode() for n in range(100)]
+
+
+async def test_errors_cross_as_themselves() -> None:
+    async with connected() as (peers, _, _server):
+        outcome = await peers.propose(SERVER, GROUP, b"refused", deadline=soon())
+        assert isinstance(outcome, Conflict)
+        with pytest.raises(NotLeader) as refused:
+            await peers.propose(SERVER, GROUP, b"not leader", deadline=soon())
+        assert refused.value.leader_node == 7
+        with pytest.raises(DwError, match="ValueError"):
+            await peers.propose(SERVER, GROUP, b"bug", deadline=soon())
+
+
+async def test_outcome_is_unknown_when_time_runs_out_after_sending() -> None:
+    async with connected() as (peers, groups, _):
+        await peers.propose(SERVER, GROUP, b"warm", deadline=soon())
+        with pytest.raises(OutcomeUnknown):
+            await peers.propose(SERVER, GROUP, b"wait", deadline=soon(0.2))
+        groups.gate.set()
+        with pytest.raises(DeadlineExceeded):
+            await peers.propose(SERVER, GROUP, b"late", deadline=soon(-1))
+
+
+async def test_waiting_proposal_is_given_up_when_the_leader_changes() -> None:
+    async with connected() as (peers, groups, _):
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
+            while not groups.waiting:
+                await asyncio.sleep(0.01)
+            peers.leader_changed(GROUP, SERVER)
+            await asyncio.sleep(0)
+            assert not waiting.done(), "the new leader is the one that was asked"
+            peers.leader_changed(GROUP, NodeId(3))
+            await waiting
+
+
+async def test_stream_is_opened_anew_when_it_broke() -> None:
+    async with connected() as (peers, groups, server):
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
+            while not groups.waiting:
+                await asyncio.sleep(0.01)
+            server.close_all(Unavailable("test.closed", "closed by the test"))
+            await waiting
+        assert (await peers.propose(SERVER, GROUP, b"again", deadline=soon())).index == 5
+
+
+async def expect(kind: type[Exception], work: Any) -> None:
+    with pytest.raises(kind):
+        await work
