@@ -6,7 +6,7 @@ atomic. Times come from the clock given.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,7 +15,6 @@ from dwd.base.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, 
 from dwd.objects.ports import (
     Body,
     BucketInfo,
-    ByteRange,
     Caller,
     Checksum,
     ChecksumKind,
@@ -32,8 +31,8 @@ from dwd.objects.ports import (
     UploadInfo,
     UploadPage,
 )
-from dwd.runtime.files import Buffer
 from tests.twins.memory_rules import (
+    MemoryReader,
     StoredObject,
     common_prefix,
     full,
@@ -51,7 +50,6 @@ from tests.twins.memory_rules import (
 
 ANY = Precondition()
 PART_BYTES_MIN = 5 * 1024 * 1024
-READ_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,25 +64,6 @@ class StoredBucket:
     info: BucketInfo
     objects: dict[str, StoredObject] = field(default_factory=dict)
     uploads: dict[str, StoredUpload] = field(default_factory=dict)
-
-
-class MemoryReader:
-    def __init__(self, stored: StoredObject, span: ByteRange) -> None:
-        self._stored = stored
-        self._range = span
-
-    @property
-    def info(self) -> ObjectInfo:
-        return self._stored.info
-
-    @property
-    def range(self) -> ByteRange:
-        return self._range
-
-    async def chunks(self) -> AsyncIterator[Buffer]:
-        view = memoryview(self._stored.data)
-        for at in range(self._range.start, self._range.end, READ_BYTES):
-            yield view[at : min(at + READ_BYTES, self._range.end)]
 
 
 class MemoryObjects:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dwd.base.errors import Conflict, InvalidArgument, NotFound
@@ -19,6 +19,7 @@ from dwd.objects.ports import (
     RangeRequest,
     UploadInfo,
 )
+from dwd.runtime.files import Buffer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,28 @@ class StoredObject:
     info: ObjectInfo
     data: bytes
     part_ends: tuple[int, ...] = ()
+
+
+READ_BYTES = 1024 * 1024
+
+
+class MemoryReader:
+    def __init__(self, stored: StoredObject, span: ByteRange) -> None:
+        self._stored = stored
+        self._range = span
+
+    @property
+    def info(self) -> ObjectInfo:
+        return self._stored.info
+
+    @property
+    def range(self) -> ByteRange:
+        return self._range
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        view = memoryview(self._stored.data)
+        for at in range(self._range.start, self._range.end, READ_BYTES):
+            yield view[at : min(at + READ_BYTES, self._range.end)]
 
 
 def resolve(wanted: RangeRequest | None, size: int) -> ByteRange:
