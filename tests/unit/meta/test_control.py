@@ -1,0 +1,241 @@
+"""Commands of the control group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dwd.base.errors import DwError
+from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch
+from dwd.meta.core.control.commands import (
+    AddDevice,
+    AddNode,
+    ApplyLayout,
+    BeginDeleteBucket,
+    CancelDeleteBucket,
+    CreateAccessKey,
+    CreateBucket,
+    CreateJoinToken,
+    CreateUser,
+    DeleteAccessKey,
+    DeleteUser,
+    FinishDeleteBucket,
+    InitialiseCluster,
+    RemoveNode,
+    RetireLayouts,
+    SetAccessKeyState,
+    SetDeviceState,
+    SetNodeLiveness,
+    SetSetting,
+    SetShardMap,
+    UpdateNode,
+    UseJoinToken,
+)
+from dwd.meta.core.control.queries import (
+    GetAccessKey,
+    GetBucket,
+    GetJoinToken,
+    GetTopology,
+    ListAccessKeys,
+    ListBuckets,
+    ListUsers,
+)
+from dwd.meta.core.control.rows import (
+    BucketState,
+    DeviceState,
+    Domain,
+    Liveness,
+    NodeAddresses,
+    ShardRange,
+    Standing,
+)
+from tests.twins.meta_group import EPOCH_MS, Group
+
+WHOLE = (ShardRange(start=b"", group=GroupId(1)),)
+
+
+def initialise(cluster: str = "ab" * 16, **changes: Any) -> InitialiseCluster:
+    facts: dict[str, Any] = {
+        "cluster": ClusterId(cluster), "name": "c", "authority_certificate": b"pem", "sealed_authority_key": b"sealed",
+        "keyring_version": 1, "shards": WHOLE,
+    }  # fmt: skip
+    return InitialiseCluster(**{**facts, **changes})
+
+
+def add_node(node: int = 1, name: str = "n1") -> AddNode:
+    return AddNode(
+        node=NodeId(node), name=name, addresses=NodeAddresses(grpc="g", s3="s", admin="a"), domain=Domain(zone="z"),
+        sealing_key=b"public", sealed_keyring=b"sealed",
+    )  # fmt: skip
+
+
+def add_device(device: int = 5, node: int = 1, weight: int = 10) -> AddDevice:
+    return AddDevice(device=DeviceId(device), node=NodeId(node), weight=weight, capacity_bytes=1 << 30)
+
+
+def set_state(device: int, state: DeviceState) -> SetDeviceState:
+    return SetDeviceState(device=DeviceId(device), state=state, reason="r")
+
+
+def bucket(name: str = "b", owner: str = "u") -> CreateBucket:
+    return CreateBucket(name=name, owner=owner, profile="rs-4-2")
+
+
+def token(name: str = "t", *, expires: int = EPOCH_MS + 60_000) -> CreateJoinToken:
+    return CreateJoinToken(token=name, digest=b"d" * 32, expires_unix_ms=expires)
+
+
+KEY = CreateAccessKey(access_key="AK", user="u", sealed_secret=b"sealed")
+
+REFUSALS: list[tuple[list[Any], Any, str]] = [
+    ([initialise()], initialise("cd" * 16), "meta.cluster_exists"),
+    ([], initialise("short"), "meta.cluster_id"),
+    ([], initialise(shards=()), "meta.shard_ranges"),
+    ([], initialise(shards=(ShardRange(start=b"x", group=GroupId(1)),)), "meta.shard_ranges"),
+    ([], initialise(shards=(*WHOLE, *WHOLE)), "meta.shard_ranges"),
+    ([initialise()], SetShardMap(epoch=ShardEpoch(3), ranges=WHOLE), "meta.shard_epoch"),
+    ([add_node()], add_node(2, "n1"), "meta.node_name_taken"),
+    ([], UpdateNode(node=NodeId(9), addresses=add_node().addresses, domain=Domain()), "meta.no_such_node"),
+    ([], SetNodeLiveness(node=NodeId(9), liveness=Liveness.DOWN), "meta.no_such_node"),
+    ([], add_device(), "meta.no_such_node"),
+    ([add_node(), add_node(2, "n2"), add_device()], add_device(node=2), "meta.device_elsewhere"),
+    ([add_node(), add_device()], RemoveNode(node=NodeId(1)), "meta.node_holds_data"),
+    ([], set_state(5, DeviceState.LOST), "meta.no_such_device"),
+    (
+        [add_node(), add_device(), set_state(5, DeviceState.LOST)],
+        set_state(5, DeviceState.ACTIVE),
+        "meta.device_gone",
+    ),
+    ([], ApplyLayout(epoch=LayoutEpoch(2), layout=b"l"), "meta.layout_epoch"),
+    (
+        [ApplyLayout(epoch=LayoutEpoch(1), layout=b"l")],
+        ApplyLayout(epoch=LayoutEpoch(1), layout=b"other"),
+        "meta.layout_epoch",
+    ),
+    ([], bucket(), "meta.no_such_user"),
+    ([CreateUser(name="u"), bucket()], bucket(), "objects.bucket_owned_by_you"),
+    ([CreateUser(name="u"), bucket()], bucket(owner="v"), "objects.bucket_exists"),
+    ([], BeginDeleteBucket(name="b"), "objects.no_such_bucket"),
+    ([CreateUser(name="u"), bucket()], FinishDeleteBucket(name="b", epoch=1), "meta.bucket_not_deleting"),
+    ([CreateUser(name="u")], CreateUser(name="u"), "meta.user_exists"),
+    ([CreateUser(name="u"), bucket()], DeleteUser(name="u"), "meta.user_owns_buckets"),
+    ([], KEY, "meta.no_such_user"),
+    ([CreateUser(name="u"), KEY], KEY, "meta.access_key_exists"),
+    ([], SetAccessKeyState(access_key="AK", standing=Standing.DISABLED), "meta.no_such_access_key"),
+    ([], UseJoinToken(token="t", node=NodeId(1)), "meta.token_unknown"),
+    ([token(expires=EPOCH_MS - 1)], UseJoinToken(token="t", node=NodeId(1)), "meta.token_expired"),
+    ([token(), UseJoinToken(token="t", node=NodeId(1))], UseJoinToken(token="t", node=NodeId(2)), "meta.token_used"),
+    ([], SetSetting(name="", value="v"), "meta.name"),
+]
+
+
+@pytest.mark.parametrize(("before", "command", "code"), REFUSALS, ids=[code for _, _, code in REFUSALS])
+def test_command_is_refused_when_it_does_not_fit(control: Group, before: list[Any], command: Any, code: str) -> None:
+    for earlier in before:
+        control.send(earlier)
+    topology = control.ask(GetTopology())
+    with pytest.raises(DwError) as refused:
+        control.send(command)
+    assert refused.value.code == code
+    assert control.ask(GetTopology()) == topology
+
+
+@pytest.mark.parametrize(
+    ("before", "command"),
+    [
+        ([], initialise()),
+        ([], add_node()),
+        ([add_node()], add_device()),
+        ([add_node(), add_device()], set_state(5, DeviceState.FAILED)),
+        ([add_node()], SetNodeLiveness(node=NodeId(1), liveness=Liveness.DOWN)),
+        ([token()], UseJoinToken(token="t", node=NodeId(1))),
+        ([], SetSetting(name="s", value="v")),
+        ([CreateUser(name="u"), bucket()], BeginDeleteBucket(name="b")),
+        ([CreateUser(name="u"), KEY], DeleteAccessKey(access_key="AK")),
+        ([add_node()], RemoveNode(node=NodeId(1))),
+    ],
+)
+def test_command_changes_nothing_when_sent_again(control: Group, before: list[Any], command: Any) -> None:
+    for earlier in (*before, command):
+        control.send(earlier)
+    names = ("nodes", "devices", "buckets", "users", "access_keys", "join_tokens", "cluster", "shard_ranges")
+    rows = {name: control.sql(f"SELECT * FROM {name}") for name in names}
+    control.send(command)
+    after = {name: control.sql(f"SELECT * FROM {name}") for name in names}
+    if isinstance(command, AddNode):  # it says the node is up now
+        rows["nodes"], after["nodes"] = ([row[:11] + row[12:] for row in r["nodes"]] for r in (rows, after))
+    assert rows == after
+
+
+def test_topology_shows_what_was_said(control: Group) -> None:
+    for command in (initialise(), add_node(), add_device(), ApplyLayout(epoch=LayoutEpoch(1), layout=b"one")):
+        control.send(command)
+    control.send(ApplyLayout(epoch=LayoutEpoch(2), layout=b"two"))
+    topology = control.ask(GetTopology())
+    assert topology.cluster is not None
+    assert (topology.cluster.cluster, topology.cluster.sealed_authority_key) == ("ab" * 16, b"sealed")
+    assert topology.nodes[0].domain.zone == "z"
+    assert topology.devices[0].state is DeviceState.ACTIVE
+    assert [layout.layout for layout in topology.layouts] == [b"one", b"two"]
+    assert topology.layout == topology.layouts[1]
+    assert (topology.shard_map.epoch, topology.shard_map.ranges) == (1, WHOLE)
+    assert control.send(RetireLayouts(below=LayoutEpoch(9))).count == 1
+    assert [layout.epoch for layout in control.ask(GetTopology()).layouts] == [2], "the newest stays"
+
+
+def test_liveness_stamp_moves_only_at_transitions(control: Group) -> None:
+    control.send(add_node())
+    since = control.ask(GetTopology()).nodes[0].liveness_since
+    control.send(SetNodeLiveness(node=NodeId(1), liveness=Liveness.UP))
+    assert control.ask(GetTopology()).nodes[0].liveness_since == since
+    control.send(SetNodeLiveness(node=NodeId(1), liveness=Liveness.DOWN))
+    assert control.ask(GetTopology()).nodes[0].liveness_since > since
+
+
+def test_bucket_gets_new_epoch_when_its_deletion_is_cancelled(control: Group) -> None:
+    control.send(CreateUser(name="u"))
+    created = control.send(bucket()).count
+    assert control.send(BeginDeleteBucket(name="b")).count == created
+    row = control.ask(GetBucket(name="b")).bucket
+    assert row is not None
+    assert row.state is BucketState.DELETING
+    renewed = control.send(CancelDeleteBucket(name="b", epoch=created)).count
+    assert renewed > created
+    control.send(BeginDeleteBucket(name="b"))
+    with pytest.raises(DwError):
+        control.send(FinishDeleteBucket(name="b", epoch=created))
+    assert control.send(FinishDeleteBucket(name="b", epoch=renewed)).existed
+    assert not control.send(FinishDeleteBucket(name="b", epoch=renewed)).existed
+
+
+def test_keys_go_with_their_user(control: Group) -> None:
+    for command in (CreateUser(name="u", admin=True), KEY):
+        control.send(command)
+    answer = control.ask(GetAccessKey(access_key="AK"))
+    assert answer.key is not None
+    assert answer.user is not None
+    assert (answer.key.sealed_secret, answer.user.admin) == (b"sealed", True)
+    assert "sealed" not in repr(answer.key)
+    assert len(control.ask(ListAccessKeys(user="u")).keys) == 1
+    control.send(DeleteUser(name="u"))
+    assert control.ask(GetAccessKey(access_key="AK")).key is None
+
+
+def test_pages_go_on_where_they_ended(control: Group) -> None:
+    control.send(CreateUser(name="u"))
+    control.send(CreateUser(name="v"))
+    for n in range(5):
+        control.send(bucket(f"b{n}", "v" if n == 3 else "u"))
+    first = control.ask(ListBuckets(limit=2))
+    assert ([b.name for b in first.buckets], first.more) == (["b0", "b1"], True)
+    assert [b.name for b in control.ask(ListBuckets(after="b1")).buckets] == ["b2", "b3", "b4"]
+    assert [b.name for b in control.ask(ListBuckets(owner="v")).buckets] == ["b3"]
+    assert [u.name for u in control.ask(ListUsers(after="u")).users] == ["v"]
+
+
+def test_expired_tokens_are_swept_when_another_is_made(control: Group) -> None:
+    control.send(token("old", expires=EPOCH_MS - 1))
+    control.send(token("new"))
+    assert control.ask(GetJoinToken(token="old")).token is None
+    assert control.ask(GetJoinToken(token="new")).token is not None
