@@ -140,7 +140,7 @@ async def running(
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - waits for what another loop turn does
             await asyncio.sleep(0.01)
 
 

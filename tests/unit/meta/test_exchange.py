@@ -129,7 +129,7 @@ async def test_outcome_is_unknown_when_time_runs_out_after_sending() -> None:
 async def test_waiting_proposal_is_given_up_when_the_leader_changes() -> None:
     async with connected() as (peers, groups, _), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
-        while not groups.waiting:
+        while not groups.waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         peers.leader_changed(GROUP, SERVER)
         await asyncio.sleep(0)
@@ -142,7 +142,7 @@ async def test_stream_is_opened_anew_when_it_broke() -> None:
     async with connected() as (peers, groups, server):
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
-            while not groups.waiting:
+            while not groups.waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             server.close_all(Unavailable("test.closed", "closed by the test"))
             await waiting
