@@ -17,12 +17,11 @@ from dwd.meta.core.control.commands import AddNode, CreateJoinToken, UseJoinToke
 from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import ClusterRow, Domain, Liveness, NodeAddresses
 from dwd.security.authority import Authority
-from dwd.security.sealing import seal_for
+from dwd.security.keyring import seal_keyring
 from dwd.security.tokens import ADDRESSES_MAX, encode_token
 
 AUTHORITY_PURPOSE = "authority"
 AUTHORITY_CONTEXT = b"cluster authority key"
-KEYRING_CONTEXT = b"cluster keyring"
 TOKEN_MINUTES_MAX = 1_440
 TOKEN_MINUTES_DEFAULT = 60
 
@@ -80,7 +79,7 @@ async def join(context: AdminContext, token_id: str, newcomer: Newcomer) -> Welc
     authority = _authority(context, topology)
     hosts = _hosts(newcomer.addresses)
     certificate = authority.sign_node(newcomer.request, newcomer.node, clock=context.clock, names=hosts)
-    sealed = seal_for(newcomer.sealing_key, context.keyring().encode(), context=KEYRING_CONTEXT)
+    sealed = seal_keyring(context.keyring(), newcomer.sealing_key)
     await context.meta.control(UseJoinToken(token=token_id, node=newcomer.node), deadline=context.deadline())
     await context.meta.control(
         AddNode(

@@ -28,7 +28,6 @@ from dwd.base.units import KIB
 from dwd.gateway import native_crc64, telemetry
 from dwd.gateway.authentication import Authenticator
 from dwd.gateway.core.head import parse_head
-from dwd.gateway.core.names import check_bucket_name, check_key
 from dwd.gateway.core.object_headers import check_offered
 from dwd.gateway.core.routing import route
 from dwd.gateway.errors import error_document, error_headers, s3_error
@@ -38,6 +37,7 @@ from dwd.gateway.s3.table import HANDLERS
 from dwd.gateway.sending import send
 from dwd.gateway.socket_body import SocketBody
 from dwd.gateway.telemetry import AccessRecord
+from dwd.objects.core.names import check_bucket_name, check_key
 from dwd.objects.ports import Credentials, Objects
 
 HASH_THREADS = 2

@@ -24,9 +24,9 @@ from dwd.base.ids import ClusterId, DeviceId, hex_id, parse_hex_id
 from dwd.blocks.device import MARKER, Device, Marker, format_device, read_marker
 from dwd.config.sections import Device as DeviceSettings
 from dwd.node.announce import LocalDevice, weight_of
-from dwd.node.initialise import write_private
 from dwd.node.paths import Paths
 from dwd.runtime.files import Files
+from dwd.runtime.private_files import write_private
 
 _log = structlog.get_logger("dwd.node")
 
@@ -83,7 +83,7 @@ class DeviceSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSetup:
-    """What opening needs. `data_is_fresh`: the data directory was empty at this start (new, or its disk was replaced)."""
+    """What opening needs. `data_is_fresh`: the data directory was empty at this start (new, or on a new disk)."""
 
     files: Files
     paths: Paths

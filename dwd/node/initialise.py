@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dwd.admin.joins import AUTHORITY_CONTEXT, AUTHORITY_PURPOSE, KEYRING_CONTEXT
+from dwd.admin.joins import AUTHORITY_CONTEXT, AUTHORITY_PURPOSE
 from dwd.base.clock import Clock, Rng
-from dwd.base.errors import AlreadyExists, Corrupt, StorageFailed
+from dwd.base.errors import AlreadyExists, Corrupt
 from dwd.base.ids import ID_BITS, ClusterId, NodeId, hex_id
 from dwd.config.settings import Settings
 from dwd.node.paths import Paths, paths_of
 from dwd.objects.credentials import ACCESS_KEY_PURPOSE, secret_context
+from dwd.runtime.private_files import write_private
 from dwd.security import identity as identities
 from dwd.security.access_keys import AccessKey, new_access_key
 from dwd.security.authority import create_authority
 from dwd.security.credentials import Credential, request_certificate
 from dwd.security.identity import Identity
-from dwd.security.keyring import new_keyring
+from dwd.security.keyring import new_keyring, seal_keyring
 from dwd.security.sealing import new_sealing_key, open_sealed, seal_for
 
 BOOTSTRAP_CONTEXT = b"cluster bootstrap"
@@ -75,7 +75,7 @@ def initialise(settings: Settings, *, cluster_name: str, operator_dir: Path, clo
     host = settings.advertise.host
     certificate = authority.sign_node(wanted.request, node, clock=clock, names=(host,))
     ring, sealing, key = new_keyring(), new_sealing_key(), new_access_key()
-    sealed_ring = seal_for(sealing.public, ring.encode(), context=KEYRING_CONTEXT)
+    sealed_ring = seal_keyring(ring, sealing.public)
     bootstrap = Bootstrap(
         cluster_name=cluster_name,
         authority_certificate=authority.certificate,
@@ -148,24 +148,3 @@ def _write_operator(
     }
     write_private(folder / "cluster.json", json.dumps(document, indent=2).encode() + b"\n")
     write_private(folder / "s3.json", json.dumps(s3).encode() + b"\n")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """A file only its owner can read, there as a whole or not at all. Raises StorageFailed."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.new")
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
-    except OSError as error:
-        raise StorageFailed("node.not_written", f"cannot write {path}: {error.strerror}") from error

@@ -9,27 +9,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from dwd.admin.joins import KEYRING_CONTEXT
+from dwd.admin.joins import Newcomer
+from dwd.admin.rpc.joining import ask_to_join
 from dwd.base.clock import Clock, Rng
-from dwd.base.errors import AlreadyExists, Corrupt, DwError, NotFound, Unavailable
-from dwd.base.ids import ID_BITS, ClusterId, NodeId, hex_id, parse_hex_id
+from dwd.base.errors import AlreadyExists, Corrupt, DwError
+from dwd.base.ids import ID_BITS, NodeId, hex_id, parse_hex_id
 from dwd.config.settings import Settings
+from dwd.meta.core.control.rows import Domain, NodeAddresses
 from dwd.node.directory import save_peers
-from dwd.node.initialise import write_private
 from dwd.node.paths import Paths, paths_of
-from dwd.pb.admin.v1 import admin_pb2 as pb
-from dwd.pb.admin.v1 import admin_pb2_grpc
-from dwd.rpc.calls import call
-from dwd.rpc.channels import Channels
 from dwd.runtime.os_files import OsFiles
+from dwd.runtime.private_files import write_private
 from dwd.security import identity as identities
 from dwd.security.credentials import Credential, request_certificate
 from dwd.security.identity import Identity
-from dwd.security.keyring import decode_keyring
-from dwd.security.sealing import SealingKey, new_sealing_key, open_sealed, sealing_key
-from dwd.security.tokens import JoinToken, decode_token
-
-JOIN_SECONDS = 15.0
+from dwd.security.keyring import open_keyring
+from dwd.security.sealing import SealingKey, new_sealing_key, sealing_key
+from dwd.security.tokens import decode_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +36,6 @@ class _Pending:
     request: bytes
     key: bytes = field(repr=False)
     sealing: SealingKey = field(repr=False)
-
-
-class _Nobody:
-    """A directory without nodes: a joiner calls addresses."""
-
-    def address(self, node_id: NodeId) -> str:
-        raise NotFound("node.unknown", f"no address of node {hex_id(node_id)} is known here")
 
 
 async def join(settings: Settings, token_text: str, *, clock: Clock, rng: Rng) -> Identity:
@@ -60,58 +49,34 @@ async def join(settings: Settings, token_text: str, *, clock: Clock, rng: Rng) -
         )
     token = decode_token(token_text, clock=clock)
     pending = _pending(paths, rng)
-    reply = await _ask(settings, token, pending)
-    if reply.cluster_id != token.cluster_id or reply.authority.strip() != token.credential.authority.strip():
+    newcomer = Newcomer(
+        node=pending.node,
+        name=settings.node.name,
+        request=pending.request,
+        sealing_key=pending.sealing.public,
+        addresses=NodeAddresses(
+            grpc=str(settings.advertise), s3=str(settings.listen.s3), admin=str(settings.listen.admin)
+        ),
+        domain=Domain(region=settings.node.region, zone=settings.node.zone, rack=settings.node.rack),
+    )
+    admitted = await ask_to_join(token, newcomer)
+    if admitted.cluster != token.cluster_id or admitted.authority.strip() != token.credential.authority.strip():
         raise Corrupt("join.other_cluster", "the answer came from another cluster than the token's")
-    decode_keyring(open_sealed(pending.sealing, reply.sealed_keyring, context=KEYRING_CONTEXT))
+    open_keyring(pending.sealing, admitted.sealed_keyring)  # what cannot be opened here must not end the join
     credential = Credential(
-        cluster_id=ClusterId(reply.cluster_id),
-        authority=reply.authority,
-        certificate=reply.certificate,
+        cluster_id=admitted.cluster,
+        authority=admitted.authority,
+        certificate=admitted.certificate,
         key=pending.key,
     )
-    write_private(paths.keyring, reply.sealed_keyring)
-    save_peers(OsFiles(), paths, {NodeId(parse_hex_id(n.id)): n.grpc for n in reply.nodes})
+    write_private(paths.keyring, admitted.sealed_keyring)
+    save_peers(OsFiles(), paths, admitted.nodes)
     identity = Identity(
         node_id=pending.node, node_name=settings.node.name, credential=credential, sealing=pending.sealing
     )
     identities.create(paths.identity, identity)
     paths.joining.unlink(missing_ok=True)
     return identity
-
-
-async def _ask(settings: Settings, token: JoinToken, pending: _Pending) -> pb.JoinReply:
-    """The first node that answers decides; one that cannot be reached is passed over."""
-    request = pb.JoinRequest(
-        name=settings.node.name,
-        node_id=hex_id(pending.node),
-        certificate_request=pending.request,
-        sealing_key=pending.sealing.public,
-        grpc=str(settings.advertise),
-        s3=str(settings.listen.s3),
-        admin=str(settings.listen.admin),
-        region=settings.node.region,
-        zone=settings.node.zone,
-        rack=settings.node.rack,
-    )
-    channels = Channels(token.credential, _Nobody())
-    failed: list[str] = []
-    try:
-        for address in token.addresses:
-            stub = admin_pb2_grpc.AdminStub(channels.to_address(address))
-            try:
-                return await call(stub.Join, request, seconds=JOIN_SECONDS, mutation=False)
-            except DwError as error:
-                if not error.retryable:
-                    raise
-                failed.append(f"{address}: {error.message}")
-    finally:
-        await channels.close()
-    raise Unavailable(
-        "join.no_node_answers",
-        "no node of the cluster let this one in:\n  " + "\n  ".join(failed),
-        hint="see whether these addresses are reachable from here; repeating the join is safe",
-    )
 
 
 def _pending(paths: Paths, rng: Rng) -> _Pending:

@@ -28,7 +28,6 @@ from dwd.objects.context import Context
 from dwd.objects.credentials import ControlCredentials
 from dwd.objects.service import ObjectService
 from dwd.observability.health import Health
-from dwd.pb.admin.v1 import admin_pb2_grpc
 from dwd.runtime.loop_lag import LoopLag
 from dwd.runtime.tasks import Tasks
 
@@ -55,24 +54,8 @@ class Listeners:
         async with AsyncExitStack() as stack:
             objects = await _objects(around, metadata, upkeep, stack)
             health = _health(metadata, upkeep)
-            servicer = AdminServicer(
-                AdminContext(
-                    node=around.identity.node_id,
-                    cluster=around.identity.cluster_id,
-                    version=VERSION,
-                    clock=around.clock,
-                    started=around.started,
-                    host=metadata.host,
-                    meta=metadata.client,
-                    objects=objects,
-                    blocks=upkeep.reports,
-                    channels=network.channels,
-                    workers=upkeep.workers,
-                    keyring=lambda: around.keyring,
-                    loop_lag=lag.seconds,
-                )
-            )
-            network.server.add(lambda server: admin_pb2_grpc.add_AdminServicer_to_server(servicer, server))
+            admin_context = _admin_context(around, network, metadata, upkeep, objects, lag)
+            network.server.add(AdminServicer(admin_context).register)
             admin_tls = tls_for("admin", settings.tls.admin_certificate, settings.tls.admin_key)
             s3_tls = tls_for("s3", settings.tls.s3_certificate, settings.tls.s3_key)
             for tls in (admin_tls, s3_tls):
@@ -108,6 +91,26 @@ class Listeners:
                 ),
                 health=health,
             )
+
+
+def _admin_context(
+    around: Surroundings, network: Network, metadata: Metadata, upkeep: Upkeep, objects: ObjectService, lag: LoopLag
+) -> AdminContext:
+    return AdminContext(
+        node=around.identity.node_id,
+        cluster=around.identity.cluster_id,
+        version=VERSION,
+        clock=around.clock,
+        started=around.started,
+        host=metadata.host,
+        meta=metadata.client,
+        objects=objects,
+        blocks=upkeep.reports,
+        channels=network.channels,
+        workers=upkeep.workers,
+        keyring=lambda: around.keyring,
+        loop_lag=lag.seconds,
+    )
 
 
 async def _objects(around: Surroundings, metadata: Metadata, upkeep: Upkeep, stack: AsyncExitStack) -> ObjectService:

@@ -80,7 +80,7 @@ def paths_of(settings: Settings) -> Paths:
 
 
 class DataClaim:
-    """Holds the data directory for one daemon until `release`. `fresh`: it was empty and is marked as this node's now."""
+    """Holds the data directory for one daemon until `release`. `fresh`: it was empty and is now marked this node's."""
 
     def __init__(self, descriptor: int, *, fresh: bool) -> None:
         self._descriptor = descriptor

@@ -14,10 +14,7 @@ from dwd.runtime.files import Files
 from dwd.runtime.os_files import OsFiles
 from dwd.security import identity as identities
 from dwd.security.identity import Identity
-from dwd.security.keyring import Keyring, decode_keyring
-from dwd.security.sealing import open_sealed
-
-KEYRING_CONTEXT = b"cluster keyring"
+from dwd.security.keyring import Keyring, open_keyring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +40,7 @@ def surroundings_of(settings: Settings, on_fatal: Callable[[BaseException], None
     """
     clock, files, paths = SystemClock(), OsFiles(), paths_of(settings)
     identity = identities.load(paths.identity, clock=clock)
-    ring = decode_keyring(open_sealed(identity.sealing, files.read(paths.keyring), context=KEYRING_CONTEXT))
+    ring = open_keyring(identity.sealing, files.read(paths.keyring))
     claim = claim_data(files, paths, cluster=identity.cluster_id, node=identity.node_id)
     node = settings.node
     return Surroundings(

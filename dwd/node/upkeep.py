@@ -136,7 +136,7 @@ class Upkeep:
         )
 
     def _block_workers(self) -> tuple[Worker, ...]:
-        around, settings, clock = self.around, self.around.settings, self.around.clock
+        settings, clock = self.around.settings, self.around.clock
         repairer = Repairer(
             topology=self.topology,
             fragments=self.router,

@@ -129,12 +129,7 @@ async def complete_upload(
     digests = b"".join(bytes.fromhex(part.row.etag) for part in chosen)
     etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(chosen)}"
     whole = _whole_checksum(upload, chosen)
-    if checksum is not None and whole is not None and checksum.kind is whole.kind and checksum.value != whole.value:
-        raise InvalidArgument(
-            "objects.checksum_mismatch",
-            f"the object's {whole.kind.value} is not {checksum.value}",
-            hint="send it again",
-        )
+    _check_whole(checksum, whole)
     wanted = tuple(
         commands.ChosenPart(number=part.row.number, etag=part.row.etag, checksum=part.row.checksum) for part in chosen
     )
@@ -157,15 +152,13 @@ async def complete_upload(
     answer = await context.meta.read(HeadObject(bucket=bucket, key=key), deadline=deadline)
     if answer.object is not None and answer.object.etag == etag:
         return object_info(answer.object)
-    size = sum(part.row.size for part in chosen)  # replaced or deleted by somebody else in this very moment
-    headers, now_ms = ObjectHeaders(), context.clock.unix_ms()
-    return ObjectInfo(
+    return ObjectInfo(  # replaced or deleted by somebody else in this very moment
         bucket=bucket,
         key=key,
-        size=size,
+        size=sum(part.row.size for part in chosen),
         etag=etag,
-        modified_unix_ms=now_ms,
-        headers=headers,
+        modified_unix_ms=context.clock.unix_ms(),
+        headers=ObjectHeaders(),
         checksum=whole,
         part_count=len(chosen),
     )
@@ -233,6 +226,14 @@ def _whole_checksum(upload: UploadInfo, chosen: list[_Chosen]) -> Checksum | Non
     if upload.checksum_composite:
         return composite(kind, values)
     return full_object(kind, [(value, part.row.size) for value, part in zip(values, chosen, strict=True)])
+
+
+def _check_whole(wanted: Checksum | None, whole: Checksum | None) -> None:
+    """Raises InvalidArgument objects.checksum_mismatch when the client knows better what the whole is."""
+    if wanted is not None and whole is not None and wanted.kind is whole.kind and wanted.value != whole.value:
+        raise InvalidArgument(
+            "objects.checksum_mismatch", f"the object's {whole.kind.value} is not {wanted.value}", hint="send it again"
+        )
 
 
 async def _all_parts(

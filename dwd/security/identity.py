@@ -30,6 +30,7 @@ from dwd.base.errors import (
     VersionRefused,
 )
 from dwd.base.ids import ClusterId, NodeId, hex_id, parse_hex_id
+from dwd.runtime.private_files import PRIVATE_DIRECTORY, write_private
 from dwd.security.credentials import Credential, check_pair
 from dwd.security.peers import check_cluster_id, check_validity, load_certificate, parse_identity
 from dwd.security.sealing import SealingKey, sealing_key
@@ -72,24 +73,21 @@ def create(directory: Path, identity: Identity) -> None:
             hint="this machine is a node already; remove the directory only to give up that node for good",
         )
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
-        _write(directory / AUTHORITY_FILE, identity.credential.authority, mode=0o644)
-        _write(directory / NODE_FILE, _node_file(identity.credential), mode=0o600)
-        _write(directory / SEALING_FILE, identity.sealing.private.hex().encode() + b"\n", mode=0o600)
-        _write(directory / IDENTITY_FILE, _describe(identity), mode=0o644)
+        directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        directory.chmod(PRIVATE_DIRECTORY)
     except OSError as error:
         raise StorageFailed("identity.not_written", f"cannot write {directory}: {error.strerror}") from error
+    write_private(directory / AUTHORITY_FILE, identity.credential.authority, mode=0o644)
+    write_private(directory / NODE_FILE, _node_file(identity.credential))
+    write_private(directory / SEALING_FILE, identity.sealing.private.hex().encode() + b"\n")
+    write_private(directory / IDENTITY_FILE, _describe(identity), mode=0o644)
 
 
 def renew(directory: Path, identity: Identity, *, certificate: bytes, key: bytes, clock: Clock) -> Identity:
     """Replace the node's certificate and key by new ones (PEM), at once and durably."""
     renewed = replace(identity, credential=replace(identity.credential, certificate=certificate, key=key))
     _check(directory, renewed, clock)
-    try:
-        _write(directory / NODE_FILE, _node_file(renewed.credential), mode=0o600)
-    except OSError as error:
-        raise StorageFailed("identity.not_written", f"cannot write {directory}: {error.strerror}") from error
+    write_private(directory / NODE_FILE, _node_file(renewed.credential))
     return renewed
 
 
@@ -209,21 +207,3 @@ def _read(path: Path, *, secret: bool) -> bytes:
         raise Corrupt("identity.damaged", f"{path} is missing") from error
     except OSError as error:
         raise StorageFailed("identity.unreadable", f"cannot read {path}: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace `path` durably. Not through the Files port, which knows no modes: a key must never be readable."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dwd.base.errors import Corrupt, InvalidArgument, VersionRefused
+from dwd.security.sealing import SealingKey, open_sealed, seal_for
 
 FORMAT = 1
 KEY_BYTES = 32
@@ -35,6 +36,8 @@ SEALS_PER_SALT_MAX = 1 << 30
 SUBKEYS_CACHED_MAX = 1024
 VERSIONS_MAX = 1000
 DEFAULT_PURPOSE = "general"
+NODE_CONTEXT = b"cluster keyring"
+"""What a ring sealed for a node is bound to."""
 
 _HEADER = struct.Struct(f">BI{SALT_BYTES}s")
 _RING = struct.Struct(">BIH")
@@ -161,3 +164,13 @@ def decode_keyring(content: bytes) -> Keyring:
         return Keyring(keys, active=active)
     except InvalidArgument as error:
         raise Corrupt("security.bad_keyring", error.message) from error
+
+
+def seal_keyring(ring: Keyring, public_key: bytes) -> bytes:
+    """The ring in a box that only the node with the sealing key of `public_key` opens."""
+    return seal_for(public_key, ring.encode(), context=NODE_CONTEXT)
+
+
+def open_keyring(key: SealingKey, box: bytes) -> Keyring:
+    """The inverse of `seal_keyring`. Raises Corrupt, VersionRefused."""
+    return decode_keyring(open_sealed(key, box, context=NODE_CONTEXT))

@@ -29,6 +29,10 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     def __init__(self, context: AdminContext) -> None:
         self._context = context
 
+    def register(self, server: grpc.aio.Server) -> None:
+        """Serve this from `server`, which has not started yet."""
+        admin_pb2_grpc.add_AdminServicer_to_server(self, server)
+
     async def ClusterStatus(self, request: pb.ClusterStatusRequest, context: Context) -> pb.ClusterStatusReply:
         return await status.cluster_status(self._context)
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dwd.base.errors import InvalidArgument
 from dwd.gateway.core.conditions import date_ms, parse_etags
 from dwd.gateway.core.head import decode
-from dwd.gateway.core.names import check_bucket_name, check_key
+from dwd.objects.core.names import check_bucket_name, check_key
 from dwd.objects.ports import CopySource, Precondition
 
 
 def read_copy_source(headers: Mapping[str, str]) -> CopySource:
-    """Raises InvalidArgument s3.invalid_argument, s3.invalid_bucket_name, s3.key_too_long."""
+    """Raises InvalidArgument s3.invalid_argument, objects.invalid_bucket_name, objects.key_too_long."""
     raw, _, version = headers.get("x-amz-copy-source", "").partition("?")
     if version and version != "versionId=null":
         raise InvalidArgument("s3.invalid_argument", "Invalid version id specified", argument_name="versionId")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from dwd.base.errors import DwError, InvalidArgument
 from dwd.gateway.core.batch_delete import DOCUMENT_BYTES_MAX, DeleteItem, Outcome, batch_document, read_batch
-from dwd.gateway.core.names import check_key
 from dwd.gateway.errors import s3_error
 from dwd.gateway.exchange import Exchange, Reply, xml_reply
+from dwd.objects.core.names import check_key
 from dwd.objects.ports import Precondition
 
 AT_ONCE = 32

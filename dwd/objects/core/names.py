@@ -17,7 +17,7 @@ _RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 
 def check_bucket_name(name: str) -> None:
-    """Raises InvalidArgument s3.invalid_bucket_name unless S3 allows `name` for a bucket."""
+    """Raises InvalidArgument objects.invalid_bucket_name unless S3 allows `name` for a bucket."""
     if (
         _BUCKET.fullmatch(name) is None
         or ".." in name
@@ -34,7 +34,7 @@ def check_bucket_name(name: str) -> None:
 
 
 def check_key(key: str) -> None:
-    """Raises InvalidArgument s3.key_too_long (over 1,024 UTF-8 bytes) or s3.invalid_key (NUL, not UTF-8)."""
+    """Raises InvalidArgument objects.key_too_long (over 1,024 UTF-8 bytes) or objects.invalid_key (NUL, not UTF-8)."""
     if len(key) > KEY_BYTES_MAX // 4 or not key.isascii():
         try:
             size = len(key.encode())

@@ -46,7 +46,7 @@ def test_inner_detail_stays_inside_when_the_error_is_not_the_clients() -> None:
 
 
 def test_fields_become_elements_when_the_error_is_the_clients() -> None:
-    error = errors.InvalidArgument("s3.key_too_long", "Your key is too long.", size=2_000, max_size_allowed=1_024)
+    error = errors.InvalidArgument("objects.key_too_long", "Your key is too long.", size=2_000, max_size_allowed=1_024)
     document = error_document(error, s3_error(error), resource="/b/k", request_id="R")
     assert b"<Code>KeyTooLongError</Code>" in document
     assert b"<MaxSizeAllowed>1024</MaxSizeAllowed>" in document

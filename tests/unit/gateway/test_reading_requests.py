@@ -15,13 +15,13 @@ from dwd.gateway.core.copying import read_copy_source, replaces_metadata
 from dwd.gateway.core.dates import basic, http_date, iso_date, parse_basic, parse_http_date
 from dwd.gateway.core.documents import decode_token, encode_token
 from dwd.gateway.core.head import encode, parse_head
-from dwd.gateway.core.names import check_bucket_name, check_key
 from dwd.gateway.core.object_headers import check_offered, read_object_headers
 from dwd.gateway.core.ranges import parse_copy_range, parse_range
 from dwd.gateway.core.routing import Operation, route
 from dwd.gateway.core.uploads import read_completion, upload_checksum
 from dwd.gateway.core.xml_read import parse_document
 from dwd.gateway.core.xml_write import escape
+from dwd.objects.core.names import check_bucket_name, check_key
 from dwd.objects.ports import ChecksumKind, CompletedPart, ObjectHeaders, ObjectInfo, Precondition, RangeRequest
 
 
@@ -78,16 +78,16 @@ def test_bucket_name_is_taken_when_s3_allows_it(name: str) -> None:
     ["ab", "a" * 64, "Abc", "a_b", "-abc", "abc-", ".abc", "a..b", "192.168.0.1", "xn--a", "a-s3alias", "abc\n"],
 )  # fmt: skip
 def test_bucket_name_is_refused_when_s3_does(name: str) -> None:
-    assert code_of(check_bucket_name, name) == "s3.invalid_bucket_name"
+    assert code_of(check_bucket_name, name) == "objects.invalid_bucket_name"
 
 
 def test_key_is_measured_in_utf8_bytes() -> None:
     check_key("k" * 1_024)
     check_key("ü" * 512)
-    assert code_of(check_key, "k" * 1_025) == "s3.key_too_long"
-    assert code_of(check_key, "ü" * 512 + "k") == "s3.key_too_long"
-    assert code_of(check_key, "a\0b") == "s3.invalid_key"
-    assert code_of(check_key, "\udcff") == "s3.invalid_key"
+    assert code_of(check_key, "k" * 1_025) == "objects.key_too_long"
+    assert code_of(check_key, "ü" * 512 + "k") == "objects.key_too_long"
+    assert code_of(check_key, "a\0b") == "objects.invalid_key"
+    assert code_of(check_key, "\udcff") == "objects.invalid_key"
 
 
 @pytest.mark.parametrize(

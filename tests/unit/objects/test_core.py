@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwd.base.errors import InvalidArgument
+from dwd.gateway.core.crc64 import table_update
 from dwd.objects.core.checksums import (
     checksum_text,
     composite,
@@ -92,8 +93,6 @@ def test_full_object_crc_equals_the_crc_of_all_bytes_when_combined_from_parts(pa
 
 
 def test_crc64_combines_to_the_published_check_value_when_split() -> None:
-    from dwd.gateway.core.crc64 import table_update
-
     parts = (b"1234", b"56789")
     texts = [(base64.b64encode(table_update(0, p).to_bytes(8)).decode(), len(p)) for p in parts]
     whole = base64.b64decode(full_object(ChecksumKind.CRC64NVME, texts).value)

@@ -44,7 +44,7 @@ def test_second_identity_is_refused_when_one_is_there(directory, new_identity, c
 
 def test_identity_is_made_anew_when_a_first_attempt_broke_off(directory, new_identity, clock) -> None:
     (directory / "identity.json").unlink()
-    (directory / "node.pem.new").write_bytes(b"half")
+    (directory / ".node.pem.new").write_bytes(b"half")
     assert not identity.exists(directory)
     identity.create(directory, new_identity(6))
     assert identity.load(directory, clock=clock).node_id == 6
