@@ -11,17 +11,16 @@ import os
 from dataclasses import dataclass, field
 
 from dwd.admin.context import AdminContext
+from dwd.admin.newcomer import Newcomer
 from dwd.base.errors import InvalidArgument, Unavailable
-from dwd.base.ids import NodeId, hex_id
+from dwd.base.ids import hex_id
 from dwd.meta.core.control.commands import AddNode, CreateJoinToken, UseJoinToken
 from dwd.meta.core.control.queries import Topology
-from dwd.meta.core.control.rows import ClusterRow, Domain, Liveness, NodeAddresses
-from dwd.security.authority import Authority
+from dwd.meta.core.control.rows import Liveness, NodeAddresses
+from dwd.security.authority import Authority, open_authority
 from dwd.security.keyring import seal_keyring
 from dwd.security.tokens import ADDRESSES_MAX, encode_token
 
-AUTHORITY_PURPOSE = "authority"
-AUTHORITY_CONTEXT = b"cluster authority key"
 TOKEN_MINUTES_MAX = 1_440
 TOKEN_MINUTES_DEFAULT = 60
 
@@ -31,18 +30,6 @@ class MadeToken:
     token: str = field(repr=False)
     token_id: str
     expires_unix_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Newcomer:
-    """What a joining node says of itself."""
-
-    node: NodeId
-    name: str
-    request: bytes
-    sealing_key: bytes
-    addresses: NodeAddresses
-    domain: Domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +86,12 @@ def _authority(context: AdminContext, topology: Topology) -> Authority:
     cluster = topology.cluster
     if cluster is None:
         raise Unavailable("cluster.not_initialised", "this node does not know its cluster yet", hint="try again soon")
-    return open_authority(context, cluster)
-
-
-def open_authority(context: AdminContext, cluster: ClusterRow) -> Authority:
-    """The cluster's authority with its key opened."""
-    ring = context.keyring().for_purpose(AUTHORITY_PURPOSE)
-    key = ring.open(cluster.sealed_authority_key, context=AUTHORITY_CONTEXT)
-    return Authority(cluster_id=cluster.cluster, certificate=cluster.authority_certificate, key=key)
+    return open_authority(
+        context.keyring(),
+        cluster.cluster,
+        certificate=cluster.authority_certificate,
+        sealed_key=cluster.sealed_authority_key,
+    )
 
 
 def _hosts(addresses: NodeAddresses) -> tuple[str, ...]:

@@ -17,8 +17,7 @@ from dwd.meta.core.control.commands import (
 )
 from dwd.meta.core.control.queries import GetAccessKey, GetUser, ListAccessKeys, ListUsers
 from dwd.meta.core.control.rows import AccessKeyRow, Standing, UserRow
-from dwd.objects.credentials import ACCESS_KEY_PURPOSE, secret_context
-from dwd.security.access_keys import AccessKey, new_access_key
+from dwd.security.access_keys import AccessKey, new_access_key, seal_secret
 
 PAGE = 1_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -79,9 +78,7 @@ async def list_users(context: AdminContext) -> list[UserView]:
 async def create_access_key(context: AdminContext, user: str) -> AccessKey:
     """Raises NotFound, Busy."""
     made = new_access_key()
-    ring = context.keyring().for_purpose(ACCESS_KEY_PURPOSE)
-    sealed = ring.seal(made.secret.encode(), context=secret_context(made.id))
-    command = CreateAccessKey(access_key=made.id, user=user, sealed_secret=sealed)
+    command = CreateAccessKey(access_key=made.id, user=user, sealed_secret=seal_secret(context.keyring(), made))
     await context.meta.control(command, deadline=context.deadline())
     return made
 

@@ -13,17 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dwd.admin.joins import AUTHORITY_CONTEXT, AUTHORITY_PURPOSE
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import AlreadyExists, Corrupt
 from dwd.base.ids import ID_BITS, ClusterId, NodeId, hex_id
 from dwd.config.settings import Settings
 from dwd.node.paths import Paths, paths_of
-from dwd.objects.credentials import ACCESS_KEY_PURPOSE, secret_context
 from dwd.runtime.private_files import write_private
 from dwd.security import identity as identities
-from dwd.security.access_keys import AccessKey, new_access_key
-from dwd.security.authority import create_authority
+from dwd.security.access_keys import AccessKey, new_access_key, seal_secret
+from dwd.security.authority import create_authority, seal_authority_key
 from dwd.security.credentials import Credential, request_certificate
 from dwd.security.identity import Identity
 from dwd.security.keyring import new_keyring, seal_keyring
@@ -79,13 +77,13 @@ def initialise(settings: Settings, *, cluster_name: str, operator_dir: Path, clo
     bootstrap = Bootstrap(
         cluster_name=cluster_name,
         authority_certificate=authority.certificate,
-        sealed_authority_key=ring.for_purpose(AUTHORITY_PURPOSE).seal(authority.key, context=AUTHORITY_CONTEXT),
+        sealed_authority_key=seal_authority_key(ring, authority),
         keyring_version=ring.active_version,
         sealed_keyring=sealed_ring,
         default_profile=settings.s3.default_profile,
         user=FIRST_USER,
         access_key=key.id,
-        sealed_secret=ring.for_purpose(ACCESS_KEY_PURPOSE).seal(key.secret.encode(), context=secret_context(key.id)),
+        sealed_secret=seal_secret(ring, key),
     )
     operator = authority.issue_operator(FIRST_OPERATOR, clock=clock)
     credential = Credential(

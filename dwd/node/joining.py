@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from dwd.admin.joins import Newcomer
+from dwd.admin.newcomer import Newcomer
 from dwd.admin.rpc.joining import ask_to_join
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import AlreadyExists, Corrupt, DwError

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from dwd.meta.core.control.rows import AccessKeyRow, Standing
 from dwd.meta.view import ControlView
 from dwd.objects.ports import Caller, Credential
+from dwd.security.access_keys import PURPOSE, open_secret
 from dwd.security.keyring import Keyring
 
 OPENED_MAX = 10_000
-ACCESS_KEY_PURPOSE = "access keys"
-"""Keyring purpose under which S3 secrets are sealed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +24,7 @@ class ControlCredentials:
 
     def __init__(self, view: ControlView, keyring: Keyring) -> None:
         self._view = view
-        self._keyring = keyring.for_purpose(ACCESS_KEY_PURPOSE)
+        self._keyring = keyring.for_purpose(PURPOSE)
         self._opened: dict[str, _Opened] = {}
 
     async def find(self, access_key: str) -> Credential | None:
@@ -38,15 +37,10 @@ class ControlCredentials:
             return None
         opened = self._opened.get(access_key)
         if opened is None or opened.row != key:
-            secret = self._keyring.open(key.sealed_secret, context=secret_context(access_key)).decode()
+            secret = open_secret(self._keyring, access_key, key.sealed_secret)
             opened = _Opened(row=key, secret=secret)
             if len(self._opened) >= OPENED_MAX:
                 self._opened.clear()
             self._opened[access_key] = opened
         caller = Caller(user=user.name, access_key=access_key, admin=user.admin)
         return Credential(caller=caller, secret=opened.secret)
-
-
-def secret_context(access_key: str) -> bytes:
-    """What a sealed S3 secret is bound to."""
-    return b"access key\0" + access_key.encode()

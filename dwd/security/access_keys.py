@@ -6,6 +6,10 @@ import secrets
 import string
 from dataclasses import dataclass, field
 
+from dwd.security.keyring import Keyring
+
+PURPOSE = "access keys"
+"""Keyring purpose under which secrets are sealed."""
 ID_PREFIX = "DWAK"
 ID_CHARS = 20
 SECRET_CHARS = 40
@@ -27,3 +31,17 @@ def new_access_key() -> AccessKey:
     tail = "".join(secrets.choice(_ID_ALPHABET) for _ in range(ID_CHARS - len(ID_PREFIX)))
     secret = "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(SECRET_CHARS))
     return AccessKey(id=ID_PREFIX + tail, secret=secret)
+
+
+def seal_secret(ring: Keyring, key: AccessKey) -> bytes:
+    """The secret as control keeps it; it opens only for this key's id."""
+    return ring.for_purpose(PURPOSE).seal(key.secret.encode(), context=_context(key.id))
+
+
+def open_secret(ring: Keyring, access_key: str, sealed: bytes) -> str:
+    """The inverse of `seal_secret`, with `ring` a view for PURPOSE (whoever opens often keeps it). Raises Corrupt."""
+    return ring.open(sealed, context=_context(access_key)).decode()
+
+
+def _context(access_key: str) -> bytes:
+    return b"access key\0" + access_key.encode()

@@ -29,6 +29,7 @@ from dwd.security.credentials import (
     new_private_key,
     private_key_pem,
 )
+from dwd.security.keyring import Keyring
 from dwd.security.peers import (
     NODE_DOMAIN,
     PeerKind,
@@ -45,6 +46,8 @@ OPERATOR_DAYS = 1095
 JOIN_MINUTES_MAX = 7 * 24 * 60
 NODE_NAMES_MAX = 32
 COMMON_NAME_CHARS_MAX = 64
+_PURPOSE = "authority"
+_CONTEXT = b"cluster authority key"
 BACKDATE = timedelta(minutes=10)
 """Clocks of the cluster may be off by minutes; a new certificate must already be valid on all of them."""
 
@@ -219,3 +222,14 @@ def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIden
 
 def _now(clock: Clock) -> datetime:
     return datetime.fromtimestamp(clock.unix_ms() // 1000, UTC)
+
+
+def seal_authority_key(ring: Keyring, authority: Authority) -> bytes:
+    """The authority's key as control keeps it."""
+    return ring.for_purpose(_PURPOSE).seal(authority.key, context=_CONTEXT)
+
+
+def open_authority(ring: Keyring, cluster_id: ClusterId, *, certificate: bytes, sealed_key: bytes) -> Authority:
+    """The inverse of `seal_authority_key`. Raises Corrupt, VersionRefused."""
+    key = ring.for_purpose(_PURPOSE).open(sealed_key, context=_CONTEXT)
+    return Authority(cluster_id=cluster_id, certificate=certificate, key=key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dwd.admin.joins import Newcomer
+from dwd.admin.newcomer import Newcomer
 from dwd.base.errors import DwError, NotFound, Unavailable
 from dwd.base.ids import ClusterId, NodeId, hex_id, parse_hex_id
 from dwd.pb.admin.v1 import admin_pb2 as pb

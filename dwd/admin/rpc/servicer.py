@@ -9,6 +9,7 @@ import grpc
 
 from dwd.admin import joins, users
 from dwd.admin.context import OPERATOR, AdminContext
+from dwd.admin.newcomer import Newcomer
 from dwd.admin.rpc import objects, recount, status, workers
 from dwd.base.errors import InvalidArgument, PermissionDenied
 from dwd.base.ids import NodeId, parse_hex_id, stamp_ms
@@ -55,7 +56,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         peer = peer_of(context)
         if peer.kind is not PeerKind.JOIN:
             raise PermissionDenied("token.needed", "joining takes a join token's certificate")
-        newcomer = joins.Newcomer(
+        newcomer = Newcomer(
             node=NodeId(parse_hex_id(request.node_id)),
             name=request.name,
             request=request.certificate_request,
