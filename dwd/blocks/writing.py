@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -108,6 +108,7 @@ class _Writing:
     _active: dict[asyncio.Task[None], _Sent] = field(default_factory=dict)
     _tried: dict[int, list[DeviceId]] = field(default_factory=dict)
     _failed: set[DeviceId] = field(default_factory=set)
+    _slow: set[DeviceId] = field(default_factory=set)
     _errors: list[DwError] = field(default_factory=list)
 
     async def run(self, deadline: float) -> StoredBlock:
@@ -130,7 +131,8 @@ class _Writing:
             if not self.writer.usable(device):
                 self._failed.add(device)
                 self._places[index] = self._substitute(index)
-        self._require_tolerance()
+        if not self._tolerant(self._places):
+            raise self._refusal()
 
     async def _step(self, deadline: float) -> None:
         now = self.writer.clock.monotonic()
@@ -167,7 +169,7 @@ class _Writing:
         self._failed.add(sent.device)
         if sent.index not in self._landed and not any(s.index == sent.index for s in self._active.values()):
             self._places[sent.index] = self._substitute(sent.index)
-            self._require_tolerance()
+            self._require_tolerance(sent.index)
             self._send(sent.index, self._places[sent.index], deadline)
 
     def _land(self, sent: _Sent) -> None:
@@ -182,14 +184,14 @@ class _Writing:
     def _hedge(self, deadline: float) -> None:
         """Give what is slow a second destination, where there is one that keeps the promise."""
         now = self.writer.clock.monotonic()
-        for sent in list(self._active.values()):
-            if sent.slow_at > now:
-                continue
+        slow = [sent for sent in self._active.values() if sent.slow_at <= now]
+        self._slow.update(sent.device for sent in slow)
+        for sent in slow:
             sent.slow_at = deadline
-            other = self._find(sent.index)
+            other = self._find(sent.index, avoid=self._slow)
             if other is not None and len(self._tried[sent.index]) < ATTEMPTS_MAX:
                 places = [other if i == sent.index else d for i, d in enumerate(self._places)]
-                if self._tolerant(places):
+                if self._tolerant([*places, *self._second(sent.index)]):
                     self._send(sent.index, other, deadline)
 
     def _send(self, index: int, device: DeviceId, deadline: float) -> None:
@@ -212,20 +214,25 @@ class _Writing:
             raise self._refusal()
         return found
 
-    def _find(self, index: int) -> DeviceId | None:
+    def _find(self, index: int, *, avoid: Collection[DeviceId] = ()) -> DeviceId | None:
         devices = self.writer.topology.devices()
         order = self.layout.device_list(self.layout.partition_of(self.encoded.block))
         return substitute(
             index,
-            self._places,
+            [*self._places, *self._second(index)],
             dict.fromkeys(chain(order, sorted(devices))),
             {device: view.node for device, view in devices.items()},
             self.writer.usable,
-            avoid=frozenset(self._failed.union(self._tried.get(index, ()))),
+            avoid=frozenset(self._failed.union(avoid, self._tried.get(index, ()))),
         )
 
-    def _require_tolerance(self) -> None:
-        if not self._tolerant(self._places):
+    def _second(self, besides: int) -> list[DeviceId]:
+        """Second destinations under way: either may be the one that lands, so both count as taken."""
+        under_way = [s for s in self._active.values() if s.index != besides and s.index not in self._landed]
+        return [s.device for s in under_way if s.device != self._places[s.index]]
+
+    def _require_tolerance(self, index: int) -> None:
+        if not self._tolerant([*self._places, *self._second(index)]):
             raise self._refusal()
 
     def _tolerant(self, places: Sequence[DeviceId]) -> bool:

@@ -1,0 +1,37 @@
+"""Where the fragments of one block end up when destinations are slow, silent or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from twins.memory_blocks import MemoryCluster
+
+from dwd.base.ids import NodeId
+from dwd.blocks import latency
+from dwd.blocks.ports import Owner
+from dwd.blocks.reading import locations
+
+OWNER = Owner(bucket="b", key="k")
+BIG = os.urandom(600_001)
+
+
+@pytest.mark.parametrize("silent", [(5, 6), (2, 5), (3, 4)])
+async def test_one_more_node_may_die_when_a_write_got_round_two_silent_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(latency, "WRITE_SLOW_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(latency, "WRITE_SLOW_SECONDS_MIN", 0.05)
+    async with MemoryCluster(tmp_path) as cluster:
+        for node in silent:
+            cluster.wire.stuck[NodeId(node)] = asyncio.Event()
+        store = cluster.stores[NodeId(1)]
+        for _ in range(4):
+            block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+            places = locations(store.reader.topology, block).values()
+            held = Counter(cluster.topology.views[device].node for device in places)
+            assert not set(silent) & set(held)
+            assert max(held.values()) <= 2, held
