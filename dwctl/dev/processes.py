@@ -10,7 +10,8 @@ import time
 from enum import Enum
 from pathlib import Path
 
-from dwctl.dev.layout import DevFolder, write_whole
+from dwctl.dev.layout import DevFolder
+from dwctl.files import write_whole
 from dwd.base.errors import DwError, Unavailable
 
 STOP_SECONDS = 15.0
@@ -63,13 +64,13 @@ def process_state(folder: DevFolder, name: str) -> ProcessState:
     return ProcessState.PAUSED if _state_letter(pid) == "T" else ProcessState.RUNNING
 
 
-def start(folder: DevFolder, name: str) -> int:
-    """Start the node's daemon detached from this terminal, unless it runs; its pid."""
+def start(folder: DevFolder, name: str, *options: str) -> int:
+    """Start the node's daemon detached from this terminal, unless it runs; its pid. `options` go to `dwd run`."""
     if (pid := live_pid(folder, name)) is not None:
         return pid
     with folder.log(name).open("ab") as log:
         process = subprocess.Popen(
-            daemon("run", "--config", str(folder.config(name).resolve())),
+            daemon("run", "--config", str(folder.config(name).resolve()), *options),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -169,6 +169,7 @@ class Device:
         on_failed: Callable[[DeviceId, DwError], None],
         lock: Callable[[Path], Lock] = lock_directory,
         index_path: str | None = None,
+        vfs: str = "",
         volume_bytes: int = VOLUME_BYTES,
         allocate_bytes: int = ALLOCATE_BYTES,
     ) -> None:
@@ -178,7 +179,7 @@ class Device:
         self.reason = ""
         self._files, self._marker, self._pool, self._clock = files, marker, pool, clock
         self._on_failed, self._lock_with = on_failed, lock
-        self._index_path = index_path or str(path / "index.sqlite")
+        self._index_path, self._vfs = index_path or str(path / "index.sqlite"), vfs
         self._sizes = (volume_bytes, allocate_bytes)
         self._lock: Lock | None = None
         self._volumes: Volumes | None = None
@@ -311,13 +312,13 @@ class Device:
 
     def _open_index(self) -> FragmentIndex:
         try:
-            return FragmentIndex(self._index_path, self._marker.journal)
+            return FragmentIndex(self._index_path, self._marker.journal, vfs=self._vfs)
         except StorageFailed:
             _log.warning("fragment index is damaged and will be rebuilt", device=hex_id(self.id))
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     Path(self._index_path + suffix).unlink()
-            return FragmentIndex(self._index_path, self._marker.journal)
+            return FragmentIndex(self._index_path, self._marker.journal, vfs=self._vfs)
 
     def _unlock(self) -> None:
         if self._lock is not None:

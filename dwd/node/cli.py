@@ -90,12 +90,25 @@ def join(
 
 
 @app.command()
-def run(config: ConfigOption = None) -> None:
+def run(
+    config: ConfigOption = None,
+    record_unsynced: Annotated[
+        Path | None, typer.Option(hidden=True, help="Testing aid: remember here how to take back what was not synced.")
+    ] = None,
+    ignore_syncs: Annotated[
+        list[Path] | None, typer.Option(hidden=True, help="With --record-unsynced: a directory whose syncs do nothing.")
+    ] = None,
+) -> None:
     """Run the daemon in the foreground until SIGTERM or SIGINT."""
     from dwd.config.load import load
+    from dwd.node.disk import SYSTEM_DISK, recording_disk
     from dwd.node.main import run_daemon
 
-    sys.exit(run_daemon(load(config, os.environ)))
+    settings = load(config, os.environ)
+    disk = SYSTEM_DISK
+    if record_unsynced is not None:
+        disk = recording_disk(settings, record_unsynced, ignoring=ignore_syncs or ())
+    sys.exit(run_daemon(settings, disk))
 
 
 @app.command("check-config")

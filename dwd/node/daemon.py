@@ -18,6 +18,7 @@ import structlog
 from dwd.base.ids import hex_id
 from dwd.config.settings import Settings
 from dwd.node.bootstrap import found_groups, propose_cluster
+from dwd.node.disk import SYSTEM_DISK, Disk
 from dwd.node.initialise import load_bootstrap
 from dwd.node.listeners import Listeners
 from dwd.node.metadata import Metadata
@@ -38,8 +39,11 @@ READY_SECONDS = 0.1
 class Daemon:
     """`start` once, `stop` always (also after a failed start). `on_stop` is called when the node must end itself."""
 
-    def __init__(self, settings: Settings, *, on_stop: Callable[[], None], notifier: Notifier) -> None:
+    def __init__(
+        self, settings: Settings, *, on_stop: Callable[[], None], notifier: Notifier, disk: Disk = SYSTEM_DISK
+    ) -> None:
         self._settings = settings
+        self._disk = disk
         self._on_stop = on_stop
         self._notifier = notifier
         self._stack = AsyncExitStack()
@@ -49,7 +53,7 @@ class Daemon:
     async def start(self) -> None:
         """Returns once everything listens; readiness comes when the cluster is reached. Raises DwError."""
         stack = self._stack
-        around = surroundings_of(self._settings, self._fail)
+        around = surroundings_of(self._settings, self._disk, self._fail)
         stack.callback(around.claim.release)
         tasks = await stack.enter_async_context(Tasks("node", self._task_failed))
         lag = LoopLag(around.clock)

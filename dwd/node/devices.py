@@ -86,6 +86,7 @@ class DeviceSetup:
     """What opening needs. `data_is_fresh`: the data directory was empty at this start (new, or on a new disk)."""
 
     files: Files
+    vfs: str
     paths: Paths
     cluster: ClusterId
     pool: Executor
@@ -132,6 +133,7 @@ async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known 
             pool=setup.pool,
             clock=setup.clock,
             on_failed=setup.on_failed,
+            vfs=setup.vfs,
             volume_bytes=setup.volume_bytes,
         )
         await device.open()

@@ -14,13 +14,14 @@ from dwd.base.exits import Exit
 from dwd.config.sections import LogFormat
 from dwd.config.settings import Settings
 from dwd.node.daemon import Daemon
+from dwd.node.disk import SYSTEM_DISK, Disk
 from dwd.observability import logs, tracing
 from dwd.runtime.notify import notifier_from
 
 _log = structlog.get_logger("dwd.node")
 
 
-def run_daemon(settings: Settings) -> int:
+def run_daemon(settings: Settings, disk: Disk = SYSTEM_DISK) -> int:
     """0 after an orderly stop, 1 when the node had to stop by itself. Raises DwError when it could not start."""
     wanted = settings.telemetry.log_format
     logs.configure(
@@ -29,17 +30,17 @@ def run_daemon(settings: Settings) -> int:
         as_json=None if wanted is LogFormat.AUTO else wanted is LogFormat.JSON,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
+        return runner.run(_serve(settings, disk))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, disk: Disk) -> int:
     stopping = asyncio.Event()
     notifier = notifier_from(os.environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     end_tracing = tracing.configure(settings.telemetry.otlp_endpoint, node=settings.node.name)
-    daemon = Daemon(settings, on_stop=stopping.set, notifier=notifier)
+    daemon = Daemon(settings, on_stop=stopping.set, notifier=notifier, disk=disk)
     try:
         await daemon.start()
         _log.info("serving", **daemon.listening())

@@ -31,7 +31,9 @@ class Metadata:
         raft = around.settings.raft
         transport = GrpcTransport(node=around.identity.node_id, channels=network.channels)
         transport.register(network.server)
-        databases = Databases(around.paths.groups, cluster=around.identity.cluster_id, files=around.files)
+        databases = Databases(
+            around.paths.groups, cluster=around.identity.cluster_id, files=around.files, vfs=around.vfs
+        )
         host = Host(
             node=around.identity.node_id,
             log=log,

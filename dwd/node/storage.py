@@ -44,6 +44,7 @@ class Storage:
             stack.push_async_callback(log.close)
             setup = DeviceSetup(
                 files=around.files,
+                vfs=around.vfs,
                 paths=around.paths,
                 cluster=around.identity.cluster_id,
                 pool=pool,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from dwd.base.clock import Clock, Rng
 from dwd.config.settings import Settings
 from dwd.meta.core.control.rows import Domain
+from dwd.node.disk import Disk
 from dwd.node.paths import DataClaim, Paths, claim_data, paths_of
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.files import Files
-from dwd.runtime.os_files import OsFiles
 from dwd.security import identity as identities
 from dwd.security.identity import Identity
 from dwd.security.keyring import Keyring, open_keyring
@@ -28,17 +28,19 @@ class Surroundings:
     clock: Clock
     rng: Rng
     files: Files
+    vfs: str
+    """The SQLite VFS of all databases, empty for the system's."""
     claim: DataClaim
     domain: Domain
     started: float
     on_fatal: Callable[[BaseException], None]
 
 
-def surroundings_of(settings: Settings, on_fatal: Callable[[BaseException], None]) -> Surroundings:
+def surroundings_of(settings: Settings, disk: Disk, on_fatal: Callable[[BaseException], None]) -> Surroundings:
     """Load who this node is and lock its data. Raises NotFound (not a node yet), Conflict (already running) and
     whatever is wrong with identity or data.
     """
-    clock, files, paths = SystemClock(), OsFiles(), paths_of(settings)
+    clock, files, paths = SystemClock(), disk.files, paths_of(settings)
     identity = identities.load(paths.identity, clock=clock)
     ring = open_keyring(identity.sealing, files.read(paths.keyring))
     claim = claim_data(files, paths, cluster=identity.cluster_id, node=identity.node_id)
@@ -51,6 +53,7 @@ def surroundings_of(settings: Settings, on_fatal: Callable[[BaseException], None
         clock=clock,
         rng=SystemRng(),
         files=files,
+        vfs=disk.vfs,
         claim=claim,
         domain=Domain(region=node.region, zone=node.zone, rack=node.rack),
         started=clock.monotonic(),

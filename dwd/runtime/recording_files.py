@@ -73,7 +73,7 @@ class _RecordingFile:
     def sync(self) -> None:
         with self._undo.lock:
             self._inner.sync()
-            self._undo.forget()
+            self._undo.synced()
 
     def allocate(self, length: int) -> None:
         with self._undo.lock:

@@ -73,7 +73,7 @@ class _RecordingVfsFile(apsw.VFSFile):
             return
         with self._log.lock:
             super().xSync(flags)
-            self._log.forget()
+            self._log.synced()
         if self._created_in is not None:
             self._undo.names_synced(self._created_in)
             self._created_in = None

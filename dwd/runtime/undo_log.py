@@ -3,6 +3,7 @@
 A killed process leaves everything it wrote in the page cache: that proves nothing about syncs. In recording mode each
 change saves first, under an undo directory, what was there before; a sync forgets it. After a kill `drop_unsynced`
 puts the saved bytes and names back, as if the machine had lost power. Never on in production: every write costs more.
+Syncs of chosen directories can be ignored, as by a disk that lies: a test that finds no loss then proves nothing.
 
 Layout of the undo directory:
     data-N    0 inode u64 | then records: size before u64 | offset u64 | length u32 | crc32 u32 | the old bytes
@@ -48,13 +49,15 @@ class _NameUndo:
 class FileUndo:
     """The undo log of one file's content."""
 
-    def __init__(self, log: Path, path: Path) -> None:
+    def __init__(self, log: Path, path: Path, *, lying: bool) -> None:
+        """`lying`: syncs are as if they had never come."""
         self.lock = threading.RLock()
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         """Its own handle, so that it follows the file through renames."""
         self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _ = os.pwrite(self._log, _INODE.pack(os.fstat(self._file).st_ino), 0)
         self._end = _INODE.size
+        self._lying = lying
 
     def before(self, offset: int, length: int | None) -> None:
         """Bytes [offset, offset + length) are about to change; None: all from `offset` on."""
@@ -65,24 +68,32 @@ class FileUndo:
         record = fixed + zlib.crc32(old, zlib.crc32(fixed)).to_bytes(4, "big") + old
         self._end += os.pwrite(self._log, record, self._end)
 
-    def forget(self) -> None:
-        os.ftruncate(self._log, _INODE.size)
-        self._end = _INODE.size
+    def synced(self) -> None:
+        """The file was synced: what came before can no longer be lost."""
+        if not self._lying:
+            self._forget()
 
     def close(self) -> None:
-        self.forget()
+        self._forget()
         os.close(self._log)
         os.close(self._file)
+
+    def _forget(self) -> None:
+        os.ftruncate(self._log, _INODE.size)
+        self._end = _INODE.size
 
 
 class UndoLog:
     """Records for one process. Its directory must be empty and on the data's file system, best in memory."""
 
-    def __init__(self, directory: Path, roots: Sequence[Path]) -> None:
-        """`roots` hold all the data that is recorded; `directory` lies outside of them."""
+    def __init__(self, directory: Path, roots: Sequence[Path], *, ignoring: Sequence[Path] = ()) -> None:
+        """`roots` hold all the data that is recorded; `directory` lies outside of them. Syncs at or below `ignoring`
+        do not count.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         _ = (directory / _ROOTS).write_text("".join(f"{root}\n" for root in roots))
         self._directory = directory
+        self._ignoring = tuple(ignoring)
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._files: dict[tuple[int, int], FileUndo] = {}
@@ -94,7 +105,8 @@ class UndoLog:
         with self._lock:
             key = (found.st_dev, found.st_ino)
             if key not in self._files:
-                self._files[key] = FileUndo(self._directory / f"data-{next(self._numbers)}", path)
+                log = self._directory / f"data-{next(self._numbers)}"
+                self._files[key] = FileUndo(log, path, lying=self._lies(path))
             return self._files[key]
 
     def created(self, path: Path) -> None:
@@ -119,6 +131,8 @@ class UndoLog:
 
     def names_synced(self, directory: Path) -> None:
         """Call after `directory` was synced."""
+        if self._lies(directory):
+            return
         with self._lock:
             gone = [undo for undo in self._names if str(directory) in undo.directories]
             self._names = [undo for undo in self._names if str(directory) not in undo.directories]
@@ -128,6 +142,9 @@ class UndoLog:
             for undo in gone:
                 if undo.saved:
                     self._release(Path(undo.saved))
+
+    def _lies(self, path: Path) -> bool:
+        return any(path.is_relative_to(ignored) for ignored in self._ignoring)
 
     def _release(self, saved: Path) -> None:
         """A removal became durable: its inode number may come back as another file's."""

@@ -60,12 +60,14 @@ class Checkpoint:
 
 
 class FragmentIndex:
-    def __init__(self, path: str, journal: bytes) -> None:
-        """Open or make the table of the volumes with that journal id; any other content is thrown away."""
+    def __init__(self, path: str, journal: bytes, *, vfs: str = "") -> None:
+        """Open or make the table of the volumes with that journal id; any other content is thrown away. `vfs` names a
+        registered SQLite VFS, empty for the system's.
+        """
         self._lock = threading.Lock()
         self._journal = journal
         try:
-            self._db = apsw.Connection(path)
+            self._db = apsw.Connection(path, vfs=vfs or None)
             self._prepare()
         except apsw.Error as error:
             raise StorageFailed("blocks.index", f"fragment index cannot be opened: {error}") from error
