@@ -53,7 +53,7 @@ class MetaClient:
             clock=clock,
             rng=rng,
         )
-        self._proposer = Proposer(self._router, rng)
+        self._proposer = Proposer(self._router, rng, clock)
 
     @property
     def view(self) -> ControlView:

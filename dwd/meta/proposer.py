@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
-from dwd.base.clock import Rng
-from dwd.base.errors import Busy, DwError, OutcomeUnknown
+from dwd.base.clock import Clock, Rng
+from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown
 from dwd.base.ids import ID_BITS, GroupId
 from dwd.meta.codec import encode_envelope
 from dwd.meta.core.apply import VERSION, Command, Envelope, RegisterSession
@@ -48,9 +48,10 @@ class _Session:
 class Proposer:
     """One a node, on its event loop."""
 
-    def __init__(self, router: Router, rng: Rng) -> None:
+    def __init__(self, router: Router, rng: Rng, clock: Clock) -> None:
         self._router = router
         self._rng = rng
+        self._clock = clock
         self._sessions: dict[GroupId, _Session] = {}
         self._registering: dict[GroupId, asyncio.Lock] = {}
 
@@ -80,8 +81,16 @@ class Proposer:
         raise Busy("meta.sessions", "the group forgets sessions faster than they are used")
 
     async def _register(self, group: GroupId, deadline: float) -> _Session:
-        """Repeatable: the id is this node's choice."""
-        async with self._registering.setdefault(group, asyncio.Lock()):
+        """Repeatable: the id is this node's choice. One caller does it for all; the others wait for it no longer than
+        their own time.
+        """
+        lock = self._registering.setdefault(group, asyncio.Lock())
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
+                _ = await lock.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceeded("meta.no_session", f"group {group} gave this node no session in time") from error
+        try:
             known = self._sessions.get(group)
             if known is not None:
                 return known
@@ -94,6 +103,8 @@ class Proposer:
                 raise _own(outcome)
             self._sessions[group] = session
             return session
+        finally:
+            lock.release()
 
     def _forget(self, group: GroupId, session: _Session) -> None:
         if self._sessions.get(group) is session:

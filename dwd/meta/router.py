@@ -8,10 +8,13 @@ from typing import TypeVar
 
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import (
+    Corrupt,
     DeadlineExceeded,
+    DwError,
     NotFound,
     NotLeader,
     OutcomeUnknown,
+    StorageFailed,
     Unavailable,
 )
 from dwd.base.ids import GroupId, NodeId
@@ -61,7 +64,8 @@ class Router:
 
     async def propose(self, group: GroupId, payload: bytes, *, deadline: float) -> tuple[Outcome, bool]:
         """The outcome, and whether an earlier attempt may have taken effect too (then a session must tell).
-        Raises Unavailable, DeadlineExceeded (nothing was changed), OutcomeUnknown, Busy.
+        Raises Unavailable, DeadlineExceeded (nothing was changed), OutcomeUnknown, Busy. Once an attempt may have
+        taken effect no later refusal (Busy, say) is passed on: it would deny what happened.
         """
         ambiguous = False
         attempts = _Attempts()
@@ -79,10 +83,16 @@ class Router:
                 attempts.failed(target, error)
             except (Unavailable, DeadlineExceeded) as error:
                 attempts.failed(target, error)
+            except DwError as error:
+                if not ambiguous:
+                    raise
+                attempts.failed(target, error)
             await self._pause(group, attempts, deadline, ambiguous=ambiguous)
 
     async def answer(self, group: GroupId, query: Query[A], *, deadline: float) -> A:
-        """From the local replica where there is one, else from the leader or any other member."""
+        """From the local replica where there is one, else from the leader or any other member. A copy that cannot be
+        read is as good as none while another can.
+        """
         attempts = _Attempts()
         while True:
             target = self._node if not attempts.count and self._local.holds(group) else self._leader(group, attempts)
@@ -93,7 +103,7 @@ class Router:
                 return await self._peers.answer(target, group, query, deadline=until)
             except NotLeader as error:
                 self._learn(group, error, attempts, target)
-            except (Unavailable, DeadlineExceeded, OutcomeUnknown) as error:
+            except (Unavailable, DeadlineExceeded, OutcomeUnknown, Corrupt, StorageFailed) as error:
                 attempts.failed(target, error)
             await self._pause(group, attempts, deadline, ambiguous=False)
 

@@ -16,7 +16,7 @@ import structlog
 
 from dwd.base import wire
 from dwd.base.clock import Clock
-from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, DeadlineExceeded, DwError, NotFound, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, NodeId
 from dwd.base.units import MIB
 from dwd.meta import codec
@@ -65,7 +65,10 @@ class GrpcPeers:
     async def _ask(self, node: NodeId, group: GroupId, deadline: float, **body: bytes) -> meta_pb2.Reply:
         link = self._links.get(node)
         if link is None or link.broken:
-            link = _Link(self._channels.to(node))
+            try:
+                link = _Link(self._channels.to(node))
+            except NotFound as error:
+                raise Unavailable("meta.node_unknown", "it is not known here where that node is") from error
             self._links[node] = link
             _ = self._tasks.spawn(link.run(), name=f"{node:016x}")
         left = deadline - self._clock.monotonic()
@@ -97,7 +100,7 @@ class _Link:
         self._next = 1
 
     async def ask(self, group: GroupId, seconds: float, body: dict[str, bytes]) -> meta_pb2.Reply:
-        if len(self._waiting) >= PENDING_MAX:
+        if max(len(self._waiting), len(self._outbox)) >= PENDING_MAX:
             raise Busy("meta.peer_busy", f"{PENDING_MAX} requests wait for the node's answer")
         number = self._next
         self._next += 1

@@ -11,7 +11,7 @@ import structlog
 
 from dwd.base import wire
 from dwd.base.clock import Clock
-from dwd.base.errors import DwError, PermissionDenied
+from dwd.base.errors import DwError, InvariantViolation, OutcomeUnknown, PermissionDenied
 from dwd.base.ids import GroupId
 from dwd.base.units import MIB
 from dwd.meta import codec
@@ -65,12 +65,13 @@ class MetaService(meta_pb2_grpc.MetaServicer):
     async def _carry_out(self, request: meta_pb2.Request, replies: _Replies) -> None:
         try:
             replies.add(await self._reply(request))
-        except DwError as error:
-            replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(error)))
         except Exception as error:  # noqa: BLE001 - the edge: the caller must get an answer
-            _log.exception("a request of another node failed")
-            unexpected = DwError("meta.unexpected", f"the node failed on the request ({type(error).__name__})")
-            replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(unexpected)))
+            if isinstance(error, DwError) and not isinstance(error, InvariantViolation):
+                answer = error
+            else:
+                _log.exception("a request of another node failed")
+                answer = _unexpected(request, error)
+            replies.add(meta_pb2.Reply(id=request.id, error=wire.encode(answer)))
 
     async def _reply(self, request: meta_pb2.Request) -> meta_pb2.Reply:
         deadline = self._clock.monotonic() + min(request.milliseconds_left / 1000, SECONDS_MAX)
@@ -114,6 +115,12 @@ class _Replies:
         if not self._ready:
             self._wake.clear()
         return batch
+
+
+def _unexpected(request: meta_pb2.Request, error: Exception) -> DwError:
+    """Nobody knows how far a request came on which the node stumbled: a proposal may have been made."""
+    kind = OutcomeUnknown if request.WhichOneof("body") == "proposal" else DwError
+    return kind("meta.unexpected", f"the node failed on the request ({type(error).__name__})")
 
 
 def _failed(name: str, error: BaseException) -> None:

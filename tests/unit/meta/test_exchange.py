@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import Conflict, DeadlineExceeded, DwError, NotLeader, OutcomeUnknown, Unavailable
+from dwd.base.errors import Conflict, DeadlineExceeded, NotFound, NotLeader, OutcomeUnknown, Unavailable
 from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, Stamp
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
@@ -61,6 +61,8 @@ class Everyone:
         """All may call."""
 
     def address(self, node_id: NodeId) -> str:
+        if node_id not in self.addresses:
+            raise NotFound("node.unknown", "no such node")
         return self.addresses[node_id]
 
 
@@ -112,8 +114,10 @@ async def test_errors_cross_as_themselves() -> None:
         with pytest.raises(NotLeader) as refused:
             await peers.propose(SERVER, GROUP, b"not leader", deadline=soon())
         assert refused.value.leader_node == 7
-        with pytest.raises(DwError, match="ValueError"):
+        with pytest.raises(OutcomeUnknown, match="ValueError"):
             await peers.propose(SERVER, GROUP, b"bug", deadline=soon())
+        with pytest.raises(Unavailable, match="where that node is"):
+            await peers.propose(NodeId(77), GROUP, b"x", deadline=soon())
 
 
 async def test_outcome_is_unknown_when_time_runs_out_after_sending() -> None:
