@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dwd.base.errors import Corrupt, DwError, InvariantViolation, NotFound
+from dwd.base.errors import Corrupt, DwError, InvariantViolation, NotFound, StorageFailed
 from dwd.base.ids import BlockId
 from dwd.base.units import GIB, MIB
 from dwd.blocks.volumes.fragment import (
@@ -34,6 +33,7 @@ from dwd.blocks.volumes.fragment import (
     verify_pages,
 )
 from dwd.blocks.volumes.index import Checkpoint, FragmentIndex, Place
+from dwd.blocks.volumes.open_files import OpenFiles
 from dwd.blocks.volumes.recovery import Recovered, recover, volume_name
 from dwd.journal.appender import Appender, Tail
 from dwd.journal.frames import Frame, Position
@@ -42,16 +42,19 @@ from dwd.runtime.files import Buffer, File, Files
 
 VOLUME_BYTES = 1 * GIB
 ALLOCATE_BYTES = 64 * MIB
-OPEN_FILES_MAX = 64
 OVERLAY_FLUSH_ROWS = 4_096
 """Changes not in the index table yet before somebody should flush."""
 WHOLE_READ_BYTES = 128 * 1024
 """Fragments up to this size are read in one piece."""
-DELETE_KEYS_MAX = 4_096
+MOVES_MAX = 3
+"""How often a fragment is looked up again because compaction moved it while it was read."""
 
 if PAGE_BYTES > WHOLE_READ_BYTES:
     raise InvariantViolation("a page must fit a whole read")
 
+
+_NOT_NOTED = Place(0, 0, 0, 0)
+"""Of a key the overlay says nothing about; no fragment lies in volume 0."""
 
 R = TypeVar("R")
 
@@ -119,9 +122,7 @@ class Volumes:
         self._arriving: dict[FragmentKey, int] = {}
         self._tail: Tail | None = None
         self._writer: GroupCommitWriter | None = None
-        self._open_files: dict[int, File] = {}
-        self._retired: list[File] = []
-        self._file_lock = threading.Lock()
+        self.open_files = OpenFiles(files, self.policy.path)
 
     async def open(self, name: str, on_fatal: Callable[[DwError], None]) -> Recovered:
         """Recover, then accept appends. `on_fatal`: a sync failed, the device must be given up."""
@@ -225,7 +226,8 @@ class Volumes:
 
     def place_of(self, key: FragmentKey) -> Place | None:
         """Where the fragment is; on worker threads."""
-        return self._overlay[key] if key in self._overlay else self.index.find(key)
+        noted = self._overlay.get(key, _NOT_NOTED)
+        return self.index.find(key) if noted is _NOT_NOTED else noted
 
     def expected(self, key: FragmentKey) -> bool:
         """Whether the fragment is here or on its way."""
@@ -244,8 +246,7 @@ class Volumes:
         """Verified bytes of a fragment, shorter at its end. Raises NotFound, Corrupt, StorageFailed."""
         if self.gone(key):
             raise _absent(key)
-        place = self._overlay.get(key)
-        return await self.run(lambda: self._read(key, place or self.index.find(key), offset, length))
+        return await self.run(lambda: self._find_and_read(key, offset, length))
 
     async def of_blocks(self, blocks: Sequence[BlockId]) -> list[list[tuple[int, int]]]:
         """For each block the (index, length) of every fragment here."""
@@ -284,32 +285,37 @@ class Volumes:
         """`work` on a worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def file(self, segment: int) -> File:
-        """A volume opened for reading; on worker threads."""
-        with self._file_lock:
-            file = self._open_files.get(segment)
-            if file is None:
-                if len(self._open_files) >= OPEN_FILES_MAX:
-                    self._retired.append(self._open_files.pop(next(iter(self._open_files))))
-                file = self._open_files[segment] = self.files.open(self.policy.path(segment))
-            return file
-
     def remove(self, segment: int) -> None:
-        """Delete a volume. Readers still in it keep their file until the next removal but one."""
-        with self._file_lock:
-            for file in self._retired:
-                file.close()
-            self._retired = [self._open_files.pop(segment)] if segment in self._open_files else []
+        """Delete a volume. Readers still in it keep their file."""
+        self.open_files.forget(segment)
         self.files.remove(self.policy.path(segment))
         self.files.sync_directory(self.directory)
+
+    def _find_and_read(self, key: FragmentKey, offset: int, length: int) -> tuple[FragmentHead, memoryview]:
+        """Compaction may move a fragment away under its reader: then it is read where it went."""
+        place = self.place_of(key)
+        for _ in range(MOVES_MAX):
+            try:
+                return self._read(key, place, offset, length)
+            except (Corrupt, StorageFailed):
+                now = self.place_of(key)
+                if now == place:
+                    raise
+                place = now
+        return self._read(key, place, offset, length)
 
     def _read(self, key: FragmentKey, place: Place | None, offset: int, length: int) -> tuple[FragmentHead, memoryview]:
         if place is None:
             raise _absent(key)
+        with self.open_files.reading(place.segment) as file:
+            return self._read_in(file, key, place, offset, length)
+
+    def _read_in(
+        self, file: File, key: FragmentKey, place: Place, offset: int, length: int
+    ) -> tuple[FragmentHead, memoryview]:
         first = min(offset, place.length) // PAGE_BYTES
         start = first * PAGE_BYTES
         end = min(place.length, -(-(offset + length) // PAGE_BYTES) * PAGE_BYTES)
-        file = self.file(place.segment)
         if place.bytes <= WHOLE_READ_BYTES or start == 0:
             raw = file.read_at(place.offset, place.head + end)
             content = memoryview(raw)[place.head + start :]
@@ -337,11 +343,7 @@ class Volumes:
         return self._writer
 
     def _close_files(self) -> None:
-        with self._file_lock:
-            for file in (*self._open_files.values(), *self._retired):
-                file.close()
-            self._open_files.clear()
-            self._retired.clear()
+        self.open_files.close()
         self.index.close()
 
 

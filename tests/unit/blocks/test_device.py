@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -176,7 +177,8 @@ async def test_the_device_leaves_service_when_the_disk_gives_errors(tmp_path: Pa
         def broken(*_: object) -> bytes:
             raise StorageFailed("storage.failed", "EIO while reading")
 
-        device.volumes.file(1).read_at = broken  # type: ignore[method-assign]
+        with device.volumes.open_files.reading(1) as file:
+            file.read_at = broken  # type: ignore[method-assign]
         with pytest.raises(StorageFailed):
             await device.get(key(0), 0, 1)
         assert device.state is DeviceState.FAILED
@@ -209,3 +211,51 @@ def test_markers_are_refused_when_cluster_format_or_content_differ(tmp_path: Pat
         read_marker(files, tmp_path / "d", CLUSTER)
     with pytest.raises(StorageFailed):
         read_marker(files, tmp_path / "nowhere", CLUSTER)
+
+
+async def test_a_read_finds_its_fragment_when_compaction_moves_it_meanwhile(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1, volume_bytes=1 << 25) as cluster:
+        device = await only_device(cluster)
+        for n in range(0, 200, 10):
+            await device.put([fragment(device, number) for number in range(n, n + 10)])
+        await device.delete([key(n) for n in range(1, 200)])
+        place = device.volumes.place_of(key(0))
+        assert place is not None
+        assert place.segment < device.volumes.tail.segment
+
+        queued: list[tuple[object, asyncio.Future[object]]] = []
+        run = device.volumes.run
+
+        def queue(work: object) -> asyncio.Future[object]:
+            future = asyncio.get_running_loop().create_future()
+            queued.append((work, future))
+            return future
+
+        device.volumes.run = queue  # type: ignore[method-assign, assignment]
+        device.volumes._overlay[key(0)] = place
+        reading = asyncio.ensure_future(device.get(key(0), 0, 100))  # noqa: TID251
+        await asyncio.sleep(0)
+        device.volumes.run = run  # type: ignore[method-assign]
+        while (segment := await sparse_volume(device.volumes)) is not None:
+            await compact(device.volumes, segment)
+        assert not device.volumes.policy.path(place.segment).exists()
+        for work, future in queued:
+            try:
+                future.set_result(work())  # type: ignore[operator]
+            except DwError as error:
+                future.set_exception(error)
+        assert bytes((await reading).content) == DATA[:100]
+        assert device.state is DeviceState.OPEN
+
+
+async def test_a_volume_stays_readable_for_its_reader_when_it_is_removed(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        await device.put([fragment(device, 0)])
+        volumes = device.volumes
+        with volumes.open_files.reading(1) as file:
+            volumes.remove(1)
+            volumes.open_files.close()
+            assert file.read_at(0, 8)
+        with pytest.raises((OSError, StorageFailed)):
+            file.read_at(0, 8)
