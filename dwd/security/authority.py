@@ -189,9 +189,14 @@ def _general_name(name: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(name.encode("idna").decode("ascii"))
+        wire = name.encode("idna").decode("ascii")
+        general = x509.DNSName(wire)
     except (UnicodeError, ValueError) as error:
         raise InvalidArgument("security.bad_name", f"neither a host name nor an IP address: {name[:64]!r}") from error
+    plain = wire.lower().rstrip(".")
+    if "*" in plain or plain == NODE_DOMAIN or plain.endswith("." + NODE_DOMAIN):
+        raise InvalidArgument("security.bad_name", f"not a name a node may ask for: {name[:64]!r}")
+    return general
 
 
 def _subject(name: str) -> x509.Name:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dwd.base.errors import DwError
+from dwd.base.errors import DwError, PermissionDenied
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch
 from dwd.meta.core.control.commands import (
     AddDevice,
@@ -184,6 +185,16 @@ def test_topology_shows_what_was_said(control: Group) -> None:
     assert [layout.epoch for layout in control.ask(GetTopology()).layouts] == [2], "the newest stays"
 
 
+def test_a_stranger_cannot_join_as_a_node_that_is_there(control: Group) -> None:
+    control.send(add_node())
+    before = control.sql("SELECT * FROM nodes")
+    with pytest.raises(PermissionDenied, match="another key"):
+        control.send(
+            replace(add_node(), sealing_key=b"a stranger's", addresses=NodeAddresses(grpc="x", s3="", admin=""))
+        )
+    assert control.sql("SELECT * FROM nodes") == before
+
+
 def test_liveness_stamp_moves_only_at_transitions(control: Group) -> None:
     control.send(add_node())
     since = control.ask(GetTopology()).nodes[0].liveness_since
@@ -196,17 +207,35 @@ def test_liveness_stamp_moves_only_at_transitions(control: Group) -> None:
 def test_bucket_gets_new_epoch_when_its_deletion_is_cancelled(control: Group) -> None:
     control.send(CreateUser(name="u"))
     created = control.send(bucket()).count
-    assert control.send(BeginDeleteBucket(name="b")).count == created
+    begun = control.send(BeginDeleteBucket(name="b")).count
+    assert begun > created
+    assert control.send(BeginDeleteBucket(name="b")).count == begun
     row = control.ask(GetBucket(name="b")).bucket
     assert row is not None
     assert row.state is BucketState.DELETING
-    renewed = control.send(CancelDeleteBucket(name="b", epoch=created)).count
-    assert renewed > created
-    control.send(BeginDeleteBucket(name="b"))
+    renewed = control.send(CancelDeleteBucket(name="b", epoch=begun)).count
+    assert renewed > begun
+    again = control.send(BeginDeleteBucket(name="b")).count
+    assert again > renewed
     with pytest.raises(DwError):
-        control.send(FinishDeleteBucket(name="b", epoch=created))
-    assert control.send(FinishDeleteBucket(name="b", epoch=renewed)).existed
-    assert not control.send(FinishDeleteBucket(name="b", epoch=renewed)).existed
+        control.send(FinishDeleteBucket(name="b", epoch=begun))
+    assert control.send(FinishDeleteBucket(name="b", epoch=again)).existed
+    assert not control.send(FinishDeleteBucket(name="b", epoch=again)).existed
+
+
+def test_deletion_of_another_is_gone_on_with_only_under_its_epoch(control: Group) -> None:
+    control.send(CreateUser(name="u"))
+    control.send(bucket())
+    begun = control.send(BeginDeleteBucket(name="b")).count
+    control.send(FinishDeleteBucket(name="b", epoch=begun))
+    control.send(bucket())
+    with pytest.raises(Conflict):
+        control.send(BeginDeleteBucket(name="b", epoch=begun))
+    row = control.ask(GetBucket(name="b")).bucket
+    assert row is not None
+    assert row.state is BucketState.ACTIVE
+    begun = control.send(BeginDeleteBucket(name="b")).count
+    assert control.send(BeginDeleteBucket(name="b", epoch=begun)).count == begun
 
 
 def test_keys_go_with_their_user(control: Group) -> None:

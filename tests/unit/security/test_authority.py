@@ -34,6 +34,15 @@ def test_node_certificate_carries_its_names_when_signed(authority, clock) -> Non
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [f"spiffe://{CLUSTER}/node/00000000000000ab"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["00000000000000ac.node.dwd", "node.dwd", "NODE.DWD.", "x.Node.dwd", "*.node.dwd", "*", "*.dwd", "\uff4eode.dwd"],
+)
+def test_a_node_gets_no_name_that_belongs_to_another_when_signed(authority, clock, name) -> None:
+    with pytest.raises(InvalidArgument, match="name"):
+        authority.sign_node(request_certificate().request, NodeId(0xAB), clock=clock, names=(name,))
+
+
 def test_certificate_verifies_against_authority_when_signed(authority, clock) -> None:
     signed = load_certificate(authority.sign_node(request_certificate().request, NodeId(1), clock=clock))
     signed.verify_directly_issued_by(load_certificate(authority.certificate))

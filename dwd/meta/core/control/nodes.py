@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dwd.base.errors import AlreadyExists, Busy, Conflict, InvalidArgument, NotFound, SafetyRefused
+from dwd.base.errors import AlreadyExists, Busy, Conflict, InvalidArgument, NotFound, PermissionDenied, SafetyRefused
 from dwd.base.ids import ID_BITS, DeviceId, NodeId, hex_id
 from dwd.meta.core.control.commands import (
     AddDevice,
@@ -38,7 +38,9 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
     named = control.tx.row("SELECT node FROM nodes WHERE name = ?", (command.name,))
     if named is not None and named[0] != command.node:
         raise AlreadyExists("meta.node_name_taken", f"another node is named {command.name}")
-    known = control.tx.row("SELECT joined FROM nodes WHERE node = ?", (command.node,))
+    known = control.tx.row("SELECT joined, sealing_key FROM nodes WHERE node = ?", (command.node,))
+    if known is not None and known[1] != command.sealing_key:
+        raise PermissionDenied("meta.node_is_another", f"node {hex_id(command.node)} is a member with another key")
     count = control.tx.row("SELECT count(*) FROM nodes") or (0,)
     if known is None and count[0] >= NODES_MAX:
         raise Busy("meta.nodes", f"a region may have {NODES_MAX} nodes")
