@@ -33,21 +33,28 @@ class AdminClient:
         self.pb = admin_pb2
         self.stub = admin_pb2_grpc.AdminStub(channel)
 
-    def call(self, method: Callable[..., Answer], request: object, *, seconds: float = CALL_SECONDS) -> Answer:
-        """One unary call. Raises DwError."""
+    def ask(self, method: Callable[..., Answer], request: object, *, seconds: float = CALL_SECONDS) -> Answer:
+        """One unary call that changes nothing. Raises DwError."""
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
-            raise translate(error) from error
+            raise translate(error, changing=False) from error
+
+    def change(self, method: Callable[..., Answer], request: object, *, seconds: float = CALL_SECONDS) -> Answer:
+        """One unary call that changes something. Raises DwError; OutcomeUnknown when nobody said what became of it."""
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise translate(error, changing=True) from error
 
     def stream(
         self, method: Callable[..., Iterator[Answer]], request: object, *, seconds: float = STREAM_SECONDS
     ) -> Iterator[Answer]:
-        """A call that answers with a stream. Raises DwError while iterating."""
+        """A call that changes nothing and answers with a stream. Raises DwError while iterating."""
         try:
             yield from method(request, timeout=seconds)
         except grpc.RpcError as error:
-            raise translate(error) from error
+            raise translate(error, changing=False) from error
 
 
 @contextmanager
@@ -92,19 +99,22 @@ def channel_options() -> list[tuple[str, Any]]:
     ]
 
 
-def translate(error: grpc.RpcError) -> DwError:
-    """The DwError the server sent, or what the status alone says. An interrupted call may have taken effect."""
+def translate(error: grpc.RpcError, *, changing: bool) -> DwError:
+    """The DwError the server sent, or what the status alone says. A change that broke off may have taken effect."""
     metadata: Iterable[Any] = error.trailing_metadata() or ()
     for key, value in metadata:
         if key == wire.METADATA_KEY:
             return wire.decode(value)
     status, details = error.code(), error.details() or "no details"
+    broken_off = status in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+    if broken_off and changing:
+        return OutcomeUnknown(
+            "dwctl.outcome_unknown",
+            f"the call broke off, the change may or may not have been made: {details}",
+            hint="look whether it was, then try again",
+        )
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded("dwctl.deadline", f"no answer in time: {details}", hint="see `dwctl cluster status`")
-    if status is grpc.StatusCode.UNAVAILABLE:
-        return OutcomeUnknown(
-            "dwctl.connection_lost",
-            f"the node went away during the call: {details}",
-            hint="check what it did, then try again",
-        )
-    return DwError("dwctl.rpc_failed", f"{status.name}: {details}")
+    if broken_off:
+        return Unavailable("dwctl.connection_lost", f"the node went away during the call: {details}", hint="try again")
+    return DwError("dwctl.rpc_failed", f"{status.name}: {details}", hint="the daemon's log says more")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dwctl.files import write_whole
 from dwd.base.errors import DwError, InvalidArgument, NotFound
 
 ENVIRONMENT = "DWCTL_CLUSTER"
@@ -49,16 +50,13 @@ def config_home() -> Path:
 
 def find_cluster(chosen: str | None) -> ClusterContext:
     """The cluster meant by `--context` (a name or a path), the environment, or the last `dev up`."""
-    wanted = chosen or os.environ.get(ENVIRONMENT)
+    wanted = chosen or os.environ.get(ENVIRONMENT) or _current()
     if not wanted:
-        try:
-            wanted = (config_home() / "current").read_text().strip()
-        except OSError:
-            raise NotFound(
-                "context.none",
-                "no cluster is chosen",
-                hint=f"start one with `dwctl dev up --dir DIR`, or set {ENVIRONMENT} to a cluster.json",
-            ) from None
+        raise NotFound(
+            "context.none",
+            "no cluster is chosen",
+            hint=f"start one with `dwctl dev up --dir DIR`, or set {ENVIRONMENT} to a cluster.json",
+        )
     return read_cluster(resolve(wanted))
 
 
@@ -71,7 +69,7 @@ def resolve(wanted: str) -> Path:
         return path
     named = config_home() / "contexts" / f"{wanted}.json"
     if "/" not in wanted and named.is_file():
-        return Path(json.loads(named.read_text())["cluster"])
+        return _target(named)
     raise NotFound(
         "context.not_found",
         f"no cluster.json and no context at {wanted!r}",
@@ -105,7 +103,11 @@ def read_cluster(path: Path) -> ClusterContext:
             document=document,
         )
     except OSError as error:
-        raise NotFound("context.unreadable", f"cannot read {path}: {error.strerror}") from error
+        raise NotFound(
+            "context.unreadable",
+            f"cannot read {path}: {error.strerror}",
+            hint="`dwctl context list` shows the contexts",
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(
             "context.malformed",
@@ -119,28 +121,59 @@ def remember(name: str, cluster: Path) -> None:
     home = config_home()
     try:
         (home / "contexts").mkdir(parents=True, exist_ok=True)
-        (home / "contexts" / f"{name}.json").write_text(json.dumps({"cluster": str(cluster.resolve())}) + "\n")
-        (home / "current").write_text(name + "\n")
+        write_whole(home / "contexts" / f"{name}.json", json.dumps({"cluster": str(cluster.resolve())}) + "\n")
+        write_whole(home / "current", name + "\n")
     except OSError as error:
-        raise DwError("context.unwritable", f"cannot write under {home}: {error.strerror}") from error
+        raise DwError(
+            "context.unwritable",
+            f"cannot write under {home}: {error.strerror}",
+            hint=f"set XDG_CONFIG_HOME to a directory of yours, or give --context or {ENVIRONMENT} each time",
+        ) from error
 
 
 def forget(cluster: Path) -> None:
     """Remove the contexts that point at `cluster`."""
+    for file in _files():
+        try:
+            found = _target(file) == cluster.resolve()
+        except InvalidArgument:
+            continue  # of no use, but perhaps not ours to remove
+        if found:
+            forget_name(file.stem)
+
+
+def forget_name(name: str) -> None:
+    """Remove one context; when it was the current one, there is none."""
     home = config_home()
-    for file in sorted((home / "contexts").glob("*.json")) if (home / "contexts").is_dir() else ():
-        if Path(json.loads(file.read_text())["cluster"]) == cluster.resolve():
-            file.unlink()
-            current = home / "current"
-            if current.is_file() and current.read_text().strip() == file.stem:
-                current.unlink()
+    (home / "contexts" / f"{name}.json").unlink(missing_ok=True)
+    if _current() == name:
+        (home / "current").unlink(missing_ok=True)
 
 
 def contexts() -> dict[str, tuple[str, bool]]:
     """Name to (cluster.json, whether it is the current one)."""
-    home = config_home()
-    folder = home / "contexts"
-    if not folder.is_dir():
-        return {}
-    current = (home / "current").read_text().strip() if (home / "current").is_file() else ""
-    return {f.stem: (json.loads(f.read_text())["cluster"], f.stem == current) for f in sorted(folder.glob("*.json"))}
+    current = _current()
+    return {file.stem: (str(_target(file)), file.stem == current) for file in _files()}
+
+
+def _files() -> list[Path]:
+    return sorted((config_home() / "contexts").glob("*.json"))
+
+
+def _current() -> str:
+    try:
+        return (config_home() / "current").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _target(file: Path) -> Path:
+    """The cluster.json a context names. Raises InvalidArgument when its file is damaged."""
+    try:
+        return Path(json.loads(file.read_text())["cluster"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument(
+            "context.damaged",
+            f"{file} does not name a cluster",
+            hint="remove it, then `dwctl context use CLUSTER.JSON`",
+        ) from error

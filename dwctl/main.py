@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -12,16 +13,21 @@ from dwctl.output import Output
 from dwd.base.errors import DwError
 from dwd.base.exits import Exit, exit_code
 
+INTERRUPTED = 130
+"""As shells say it: 128 and the number of SIGINT."""
 app = typer.Typer(
     name="dwctl",
-    help="Operate a dwd storage cluster. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by a safety "
-    "check, 5 unavailable (nothing changed), 6 outcome not known, 7 not allowed, 8 conflict.",
+    help="Operate a dwd storage cluster.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by a safety check, 5 unavailable (nothing "
+    "was changed), 6 outcome not known, 7 not allowed, 8 conflict.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+UsageError: type[Any] = typer.BadParameter.__bases__[0]
+"""What wrong options raise; typer does not export it by name. Only with --json it gets here, else typer prints it."""
 for group in (cluster, node, bucket, object_, user, key, worker, context, dev):
     app.add_typer(group.app)
 
@@ -30,15 +36,21 @@ def main() -> None:
     """Entry point: run the command, print errors with what to do next, exit with the code of their kind."""
     as_json = "--json" in sys.argv[1:]
     try:
-        app()
+        sys.exit(app(standalone_mode=False) if as_json else app())
+    except UsageError as error:
+        told = DwError(
+            "dwctl.usage", error.format_message(), hint="`dwctl --help` and the help of each command say what there is"
+        )
+        Output(as_json=as_json).error(told)
+        sys.exit(Exit.USAGE)
     except DwError as error:
         Output(as_json=as_json).error(error)
         sys.exit(exit_code(error))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(Exit.FAILED)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-from dwd.base.errors import DwError
+from dwctl.tables import Table, for_terminal, plain
+from dwd.base.errors import DwError, SafetyRefused
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """How this invocation prints."""
 
@@ -27,51 +29,43 @@ class Output:
     def console(self) -> Console:
         from rich.console import Console
 
-        return Console(soft_wrap=not sys.stdout.isatty())
+        return Console(highlight=False)
 
     def messages(self) -> Console:
         from rich.console import Console
 
-        return Console(stderr=True)
+        return Console(stderr=True, highlight=False)
 
     def value(self, document: Mapping[str, Any], human: str) -> None:
         """One fact: the JSON document, or a line for people."""
         print_line(json.dumps(document) if self.as_json else human)
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], document: Any) -> None:
+    def table(self, found: Table, document: Mapping[str, Any]) -> None:
         """Rows for people (aligned, coloured on a terminal; tab-separated when piped), `document` for scripts."""
         if self.as_json:
             print_line(json.dumps(document))
-        elif sys.stdout.isatty():
-            from rich.table import Table
-
-            table = Table(title=title, title_justify="left", header_style="bold")
-            for column in columns:
-                table.add_column(column, overflow="fold")
-            for row in rows:
-                table.add_row(*row)
-            self.console().print(table)
+        elif not sys.stdout.isatty():
+            for line in plain(found):
+                print_line(line)
+        elif found.rows:
+            console = self.console()
+            console.print(for_terminal(found, console.width))
         else:
-            for row in (columns, *rows):
-                print_line("\t".join(row))
+            print_line(f"no {found.title}")
 
-    def progress(self) -> Progress:
+    def progress(self, *, unit: str = "bytes") -> Progress:
         """A progress display on stderr; silent where nobody looks."""
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich import progress as parts
 
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+        if unit == "bytes":
+            counts: tuple[parts.ProgressColumn, ...] = (parts.DownloadColumn(), parts.TransferSpeedColumn())
+        else:
+            counts = (parts.MofNCompleteColumn(), parts.TextColumn(unit))
+        return parts.Progress(
+            parts.TextColumn("{task.description}", markup=False),
+            parts.BarColumn(),
+            *counts,
+            parts.TimeRemainingColumn(),
             console=self.messages(),
             disable=self.as_json or not sys.stderr.isatty(),
             transient=True,
@@ -80,7 +74,19 @@ class Output:
     def note(self, text: str) -> None:
         """A remark for people, on stderr."""
         if not self.as_json:
-            self.messages().print(text, highlight=False, markup=False)
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    @contextmanager
+    def steps(self) -> Iterator[Callable[[str], None]]:
+        """Takes what is being done now: a line with a spinner on a terminal, else a line each; nothing for scripts."""
+        if self.as_json or not sys.stderr.isatty():
+            yield self.note
+            return
+        from rich.markup import escape
+
+        with self.messages().status("starting") as status:
+            yield lambda text: status.update(escape(text))
 
     def error(self, error: DwError) -> None:
         """What happened and what to do next, on stderr; as JSON too where scripts look."""
@@ -106,6 +112,11 @@ def print_line(text: str) -> None:
     sys.stdout.flush()
 
 
-def ask(question: str, *, yes: bool, confirm: Callable[[str], bool]) -> bool:
-    """Whether to go on: `--yes` says so, a terminal is asked, anything else is a no."""
-    return yes or (sys.stdin.isatty() and confirm(question))
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask a person at a terminal; a script has said what it wants. Raises SafetyRefused when the answer is no."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise SafetyRefused("dwctl.not_confirmed", "nothing was done", hint="answer y, or say --yes")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from dwctl.output import confirm
 from dwctl.session import ContextOption, JsonFlag, YesFlag, admin, as_document, output
+from dwctl.tables import Column, table
 from dwctl.text import when
 from dwd.base.units import format_bytes
 
-app = typer.Typer(name="bucket", help="Buckets.", no_args_is_help=True)
+app = typer.Typer(name="bucket", help="Buckets: create, list, delete.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The bucket's name.")]
 
 
@@ -25,30 +26,39 @@ def create(
 ) -> None:
     """Create a bucket."""
     with admin(context) as client:
-        made = client.call(
+        made = client.change(
             client.stub.CreateBucket, client.pb.CreateBucketRequest(name=name, profile=profile, owner=owner)
         )
-    output(as_json).value(as_document(made), f"created bucket {made.name} (profile {made.profile}, owner {made.owner})")
+    output(as_json).value(
+        as_document(made),
+        f"created bucket {made.name} (profile {made.profile}, owner {made.owner})\n"
+        f"next: dwctl object put {made.name} KEY FILE",
+    )
 
 
 @app.command("list")
 def list_(context: ContextOption = None, as_json: JsonFlag = False) -> None:
     """List all buckets with what they hold."""
     with admin(context) as client:
-        found = client.call(client.stub.ListBuckets, client.pb.ListBucketsRequest()).buckets
-    output(as_json).table(
-        "Buckets",
-        ("name", "owner", "profile", "objects", "size", "created"),
-        ((b.name, b.owner, b.profile, str(b.objects), format_bytes(b.bytes), when(b.created_unix_ms)) for b in found),
-        {"buckets": [as_document(b) for b in found]},
+        found = client.ask(client.stub.ListBuckets, client.pb.ListBucketsRequest()).buckets
+    columns = (
+        "name",
+        Column(name="owner", rank=1),
+        "profile",
+        Column(name="objects", is_number=True),
+        Column(name="size", is_number=True),
+        Column(name="created", rank=2),
     )
+    rows = (
+        (b.name, b.owner, b.profile, f"{b.objects:,}", format_bytes(b.bytes), when(b.created_unix_ms)) for b in found
+    )
+    output(as_json).table(table("buckets", columns, rows), {"buckets": [as_document(b) for b in found]})
 
 
 @app.command()
 def delete(name: NameArgument, context: ContextOption = None, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Delete an empty bucket."""
-    if not yes and not as_json and sys.stdin.isatty():
-        typer.confirm(f"Delete bucket {name}?", abort=True)
+    confirm(f"Delete bucket {name}?", yes=yes or as_json)
     with admin(context) as client:
-        client.call(client.stub.DeleteBucket, client.pb.DeleteBucketRequest(name=name))
+        client.change(client.stub.DeleteBucket, client.pb.DeleteBucketRequest(name=name))
     output(as_json).value({"deleted": name}, f"deleted bucket {name}")

@@ -7,36 +7,44 @@ from typing import Annotated
 import typer
 
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+from dwctl.tables import Column, table
 from dwctl.text import when
 from dwd.base.units import format_bytes, format_duration
 
-app = typer.Typer(name="node", help="Nodes.", no_args_is_help=True)
+app = typer.Typer(name="node", help="Nodes: list, and tokens that let new ones in.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_(context: ContextOption = None, as_json: JsonFlag = False) -> None:
     """List the nodes with where they are and how they do."""
     with admin(context) as client:
-        found = client.call(client.stub.ClusterStatus, client.pb.ClusterStatusRequest()).nodes
-    output(as_json).table(
-        "Nodes",
-        ("id", "name", "state", "zone", "grpc", "s3", "memory", "up", "version"),
-        (
-            (
-                n.id,
-                n.name,
-                n.state,
-                n.zone,
-                n.grpc,
-                n.s3,
-                format_bytes(n.memory_bytes) if n.memory_bytes else "-",
-                format_duration(n.uptime_seconds) if n.uptime_seconds else "-",
-                n.version or "-",
-            )
-            for n in found
-        ),
-        {"nodes": [as_document(n) for n in found]},
+        found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest()).nodes
+    columns = (
+        Column(name="id", is_id=True),
+        "name",
+        Column(name="state", is_state=True),
+        Column(name="zone", rank=2),
+        Column(name="grpc", rank=3),
+        Column(name="s3", rank=1),
+        Column(name="memory", rank=4, is_number=True),
+        Column(name="up", rank=2, is_number=True),
+        Column(name="version", rank=3),
     )
+    rows = (
+        (
+            n.id,
+            n.name,
+            n.state,
+            n.zone or "-",
+            n.grpc,
+            n.s3,
+            format_bytes(n.memory_bytes) if n.memory_bytes else "-",
+            format_duration(n.uptime_seconds) if n.uptime_seconds else "-",
+            n.version or "-",
+        )
+        for n in found
+    )
+    output(as_json).table(table("nodes", columns, rows), {"nodes": [as_document(n) for n in found]})
 
 
 @app.command("join-token")
@@ -47,7 +55,10 @@ def join_token(
 ) -> None:
     """Make a token for one new node: run `dwd join TOKEN` there."""
     with admin(context) as client:
-        reply = client.call(client.stub.CreateJoinToken, client.pb.CreateJoinTokenRequest(minutes=minutes))
+        reply = client.change(client.stub.CreateJoinToken, client.pb.CreateJoinTokenRequest(minutes=minutes))
     sink = output(as_json)
     sink.value(as_document(reply), reply.token)
-    sink.note(f"good for one node until {when(reply.expires_unix_ms)}; on the new node: dwd join TOKEN --config FILE")
+    sink.note(
+        f"good for one node until {when(reply.expires_unix_ms)}\n"
+        "next, on the new node: dwd join TOKEN --config FILE, then dwd run --config FILE"
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+from dwctl.tables import Column, table
 from dwctl.text import when
 from dwd.base.errors import Corrupt, NotFound
 from dwd.base.limits import CHUNK_BYTES
@@ -54,7 +55,7 @@ def put(
                     yield client.pb.PutObjectRequest(chunk=chunk)
                     progress.advance(task, len(chunk))
 
-        made = client.call(client.stub.PutObject, parts(), seconds=3600)
+        made = client.change(client.stub.PutObject, parts(), seconds=3600)
     sink.value(as_document(made), f"stored {made.bucket}/{made.key}: {format_bytes(made.size)}, etag {made.etag}")
 
 
@@ -133,17 +134,16 @@ def list_(
                 after=after,
                 limit=min(1_000, limit - len(objects) - len(prefixes)),
             )
-            page = client.call(client.stub.ListObjects, request)
+            page = client.ask(client.stub.ListObjects, request)
             objects.extend(page.objects)
             prefixes.extend(page.prefixes)
             truncated, after = page.truncated, page.next_after
-    rows = [(o.key, format_bytes(o.size), when(o.modified_unix_ms), o.etag) for o in objects]
-    rows.extend((p, "-", "-", "-") for p in prefixes)
+    rows = [(format_bytes(o.size), when(o.modified_unix_ms), o.etag, o.key) for o in objects]
+    rows.extend(("-", "-", "-", p) for p in prefixes)
+    columns = (Column(name="size", is_number=True), Column(name="modified", rank=1), Column(name="etag", rank=2), "key")
     sink = output(as_json)
     sink.table(
-        f"Objects in {bucket}",
-        ("key", "size", "modified", "etag"),
-        sorted(rows, key=lambda row: row[0].encode()),
+        table(f"objects in {bucket}", columns, sorted(rows, key=lambda row: row[-1].encode())),
         {
             "objects": [as_document(o) for o in objects],
             "prefixes": prefixes,
@@ -159,7 +159,7 @@ def list_(
 def stat(bucket: BucketArgument, key: KeyArgument, context: ContextOption = None, as_json: JsonFlag = False) -> None:
     """Show an object's facts."""
     with admin(context) as client:
-        found = client.call(client.stub.StatObject, client.pb.StatObjectRequest(bucket=bucket, key=key))
+        found = client.ask(client.stub.StatObject, client.pb.StatObjectRequest(bucket=bucket, key=key))
     rows = [
         ("bucket", found.bucket),
         ("key", found.key),
@@ -170,14 +170,18 @@ def stat(bucket: BucketArgument, key: KeyArgument, context: ContextOption = None
         ("checksum", found.checksum or "-"),
         *((f"meta {name}", value) for name, value in sorted(found.metadata.items())),
     ]
-    output(as_json).table("Object", ("fact", "value"), rows, as_document(found))
+    output(as_json).table(table("object", ("fact", "value"), rows), as_document(found))
 
 
 @app.command()
 def delete(bucket: BucketArgument, key: KeyArgument, context: ContextOption = None, as_json: JsonFlag = False) -> None:
     """Delete an object; exit 3 if there was none."""
     with admin(context) as client:
-        reply = client.call(client.stub.DeleteObject, client.pb.DeleteObjectRequest(bucket=bucket, key=key))
+        reply = client.change(client.stub.DeleteObject, client.pb.DeleteObjectRequest(bucket=bucket, key=key))
     if not reply.existed:
-        raise NotFound("objects.no_such_key", f"no object {key!r} in bucket {bucket!r}")
+        raise NotFound(
+            "objects.no_such_key",
+            f"no object {key!r} in bucket {bucket!r}",
+            hint=f"dwctl object list {bucket} shows the keys",
+        )
     output(as_json).value({"deleted": {"bucket": bucket, "key": key}}, f"deleted {bucket}/{key}")

@@ -6,10 +6,14 @@ from typing import Annotated
 
 import typer
 
-from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+from dwctl.output import confirm
+from dwctl.session import ContextOption, JsonFlag, YesFlag, admin, as_document, output
+from dwctl.tables import Column, table
 from dwctl.text import when
 
-app = typer.Typer(name="user", help="Users of the object API.", no_args_is_help=True)
+app = typer.Typer(
+    name="user", help="Users of the object API: create, list, enable, disable, delete.", no_args_is_help=True
+)
 NameArgument = Annotated[str, typer.Argument(help="The user's name.")]
 
 
@@ -22,35 +26,32 @@ def create(
 ) -> None:
     """Create a user; give it keys with `dwctl key create`."""
     with admin(context) as client:
-        made = client.call(client.stub.CreateUser, client.pb.CreateUserRequest(name=name, admin=administrator))
-    output(as_json).value(as_document(made), f"created user {made.name}; next: dwctl key create {made.name}")
+        made = client.change(client.stub.CreateUser, client.pb.CreateUserRequest(name=name, admin=administrator))
+    output(as_json).value(as_document(made), f"created user {made.name}\nnext: dwctl key create {made.name}")
 
 
 @app.command("list")
 def list_(context: ContextOption = None, as_json: JsonFlag = False) -> None:
     """List users and their access keys (never the secrets)."""
     with admin(context) as client:
-        found = client.call(client.stub.ListUsers, client.pb.ListUsersRequest()).users
-    output(as_json).table(
-        "Users",
-        ("name", "admin", "enabled", "keys", "created"),
+        found = client.ask(client.stub.ListUsers, client.pb.ListUsersRequest()).users
+    rows = (
         (
-            (
-                u.name,
-                "yes" if u.admin else "no",
-                "yes" if u.enabled else "no",
-                ", ".join(k.id + ("" if k.enabled else " (disabled)") for k in u.keys) or "-",
-                when(u.created_unix_ms),
-            )
-            for u in found
-        ),
-        {"users": [as_document(u) for u in found]},
+            u.name,
+            "yes" if u.admin else "no",
+            "yes" if u.enabled else "no",
+            when(u.created_unix_ms),
+            ", ".join(k.id + ("" if k.enabled else " (disabled)") for k in u.keys) or "-",
+        )
+        for u in found
     )
+    columns = ("name", Column(name="admin", rank=1), "enabled", Column(name="created", rank=2), "keys")
+    output(as_json).table(table("users", columns, rows), {"users": [as_document(u) for u in found]})
 
 
 def _set(name: str, *, enabled: bool, context: str | None, as_json: bool) -> None:
     with admin(context) as client:
-        user = client.call(client.stub.SetUser, client.pb.SetUserRequest(name=name, enabled=enabled))
+        user = client.change(client.stub.SetUser, client.pb.SetUserRequest(name=name, enabled=enabled))
     output(as_json).value(as_document(user), f"user {name} is {'enabled' if enabled else 'disabled'}")
 
 
@@ -67,8 +68,9 @@ def disable(name: NameArgument, context: ContextOption = None, as_json: JsonFlag
 
 
 @app.command()
-def delete(name: NameArgument, context: ContextOption = None, as_json: JsonFlag = False) -> None:
+def delete(name: NameArgument, context: ContextOption = None, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Delete a user who owns no bucket, and all the user's keys."""
+    confirm(f"Delete user {name} and all its keys?", yes=yes or as_json)
     with admin(context) as client:
-        client.call(client.stub.DeleteUser, client.pb.DeleteUserRequest(name=name))
+        client.change(client.stub.DeleteUser, client.pb.DeleteUserRequest(name=name))
     output(as_json).value({"deleted": name}, f"deleted user {name}")

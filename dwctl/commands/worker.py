@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
+from dwctl.context import find_cluster
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+from dwctl.tables import Column, table
+from dwd.base.errors import InvalidArgument
 
-app = typer.Typer(name="worker", help="Background work: repair, collection, reconciliation.", no_args_is_help=True)
+app = typer.Typer(name="worker", help="Background work (repair, collection, layout): list, set.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -19,13 +22,20 @@ def list_(
 ) -> None:
     """List the workers of every node."""
     with admin(context, node=node) as client:
-        found = client.call(client.stub.ListWorkers, client.pb.ListWorkersRequest(local=node is not None)).workers
-    output(as_json).table(
-        "Workers",
-        ("node", "worker", "state", "runs", "pace", "last error"),
-        ((w.node, w.name, w.state, str(w.runs), f"{w.pace:g}", w.last_error or "-") for w in found),
-        {"workers": [as_document(w) for w in found]},
+        found = client.ask(client.stub.ListWorkers, client.pb.ListWorkersRequest(local=node is not None)).workers
+    columns = (
+        "node",
+        "worker",
+        Column(name="state", is_state=True),
+        Column(name="runs", rank=2, is_number=True),
+        Column(name="pace", rank=3, is_number=True),
+        "last error",
     )
+    names = {node.id: node.name for node in find_cluster(context).nodes}
+    rows = sorted(
+        (names.get(w.node, w.node), w.name, w.state, str(w.runs), f"{w.pace:g}", w.last_error or "-") for w in found
+    )
+    output(as_json).table(table("workers", columns, rows), {"workers": [as_document(w) for w in found]})
 
 
 @app.command("set")
@@ -38,8 +48,12 @@ def set_(
     as_json: JsonFlag = False,
 ) -> None:
     """Pause, resume or slow a worker until the daemon restarts."""
+    if pause is None and pace is None:
+        raise InvalidArgument("worker.nothing_to_set", "nothing to set", hint="say --pause, --resume or --pace SECONDS")
     with admin(context) as client:
-        reply = client.call(
+        reply = client.change(
             client.stub.SetWorker, client.pb.SetWorkerRequest(name=name, node=node, paused=pause, pace=pace)
         )
-    output(as_json).value(as_document(reply), f"changed {name} on {reply.changed} nodes")
+    output(as_json).value(
+        as_document(reply), f"changed {name} on {reply.changed} node{'s' if reply.changed != 1 else ''}"
+    )

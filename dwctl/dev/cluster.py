@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
+import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dwctl.context import read_cluster, remember
 from dwctl.dev import processes
-from dwctl.dev.layout import DevFolder, DevNode, Plan, load_plan, make_plan, write_config, write_whole
+from dwctl.dev.layout import DevFolder, DevNode, Plan, load_plan, make_plan, write_config
+from dwctl.files import write_whole
 from dwctl.session import connected
 from dwd.base.errors import DwError, InvalidArgument, NotFound, Unavailable
 
+if TYPE_CHECKING:
+    from dwd.pb.admin.v1 import admin_pb2
+
 READY_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.15
+SETTLE_POLL_SECONDS = 0.25
+JOINS_AT_ONCE = 4
+"""Each is a process that imports for most of its time: more than a machine's cores only take turns."""
+TOKEN_MINUTES = 10
+VOTERS_MAX = 5
+GROUPS_MIN = 2
+"""Control and the first shard."""
 Report = Callable[[str], None]
 
 
@@ -47,17 +59,26 @@ def up(folder: DevFolder, *, nodes: int, profile: str, report: Report) -> dict[s
         write_config(folder, plan, node)
     first, *others = plan.nodes
     initialise(folder, plan, first, report)
-    processes.start(folder, first.name)
+    newcomers = [n for n in others if not node_id(folder, n.name)]
+    for node in plan.nodes:
+        if node not in newcomers:
+            wake(folder, node)
     write_cluster(folder, plan)
-    wait_ready(folder, [first], report)
-    join_all(folder, plan, others, report)
-    for node in others:
-        processes.start(folder, node.name)
+    if newcomers:
+        wait_ready(folder, [first], report)
+        join_all(folder, newcomers, report)
     write_cluster(folder, plan)
     wait_ready(folder, list(plan.nodes), report)
     wait_settled(folder, plan, report)
     remember(folder.root.resolve().name, folder.cluster)
     return write_cluster(folder, plan)
+
+
+def wake(folder: DevFolder, node: DevNode) -> None:
+    """Start the daemon, or let it go on if it is paused."""
+    processes.start(folder, node.name)
+    if processes.process_state(folder, node.name) is processes.ProcessState.PAUSED:
+        processes.signal_node(folder, node.name, signal.SIGCONT)
 
 
 def initialise(folder: DevFolder, plan: Plan, first: DevNode, report: Report) -> None:
@@ -78,38 +99,60 @@ def initialise(folder: DevFolder, plan: Plan, first: DevNode, report: Report) ->
     )
 
 
-def join_all(folder: DevFolder, plan: Plan, others: list[DevNode], report: Report) -> None:
-    """A join token and `dwd join` for every node that has not joined; repeating one is harmless."""
-    waiting = [n for n in others if not (folder.identity(n.name) / "identity.json").exists()]
-    for node in waiting:
-        report(f"joining {node.name} ({plan.nodes.index(node) + 1} of {len(plan.nodes)})")
-        with connected(read_cluster(folder.cluster)) as client:
-            token = client.call(client.stub.CreateJoinToken, client.pb.CreateJoinTokenRequest(minutes=10)).token
-        processes.run_daemon_command("join", token, "--config", str(folder.config(node.name).resolve()))
+def join_all(folder: DevFolder, newcomers: list[DevNode], report: Report) -> None:
+    """A token and `dwd join` for every newcomer, side by side, each started as soon as it has joined. Repeating one
+    that broke off is harmless. Raises what the first that failed said, once all have ended.
+    """
+    with connected(read_cluster(folder.cluster)) as client:
+        request = client.pb.CreateJoinTokenRequest(minutes=TOKEN_MINUTES)
+        tokens = [client.change(client.stub.CreateJoinToken, request).token for _ in newcomers]
+
+    def join(node: DevNode, token: str) -> str:
+        processes.run_daemon_command("join", "-", "--config", str(folder.config(node.name).resolve()), stdin=token)
+        processes.start(folder, node.name)
+        return node.name
+
+    with ThreadPoolExecutor(max_workers=JOINS_AT_ONCE) as pool:
+        joining = [pool.submit(join, node, token) for node, token in zip(newcomers, tokens, strict=True)]
+        report(f"joining {len(joining)} nodes")
+        for done, ended in enumerate(as_completed(joining), 1):
+            if ended.exception() is None:
+                report(f"{ended.result()} joined ({done} of {len(joining)})")
+    for ended in joining:
+        ended.result()
 
 
 def wait_ready(folder: DevFolder, nodes: list[DevNode], report: Report) -> None:
     """Until each node's /health/ready says yes. Raises Unavailable with the log's end when a daemon ended instead."""
     deadline = time.monotonic() + READY_SECONDS
     waiting = list(nodes)
-    report("waiting for " + ", ".join(n.name for n in waiting))
-    while waiting:
-        for node in list(waiting):
-            if is_ready(node):
-                waiting.remove(node)
-            elif processes.live_pid(folder, node.name) is None:
-                said = processes.log_tail(folder, node.name)
+    while True:
+        report("waiting for " + ", ".join(n.name for n in waiting))
+        before = len(waiting)
+        while waiting and len(waiting) == before:
+            waiting = [n for n in waiting if not is_ready(n)]
+            _check_running(folder, waiting)
+            if waiting and time.monotonic() > deadline:
+                names = ", ".join(n.name for n in waiting)
                 raise Unavailable(
-                    "dev.daemon_ended",
-                    f"{node.name} ended while starting:\n{said}",
-                    hint=f"see {folder.log(node.name)}",
+                    "dev.not_ready",
+                    f"not ready after {READY_SECONDS:.0f} s: {names}",
+                    hint=f"see `dwctl cluster status` and {folder.log(waiting[0].name)}, or run the same command again",
                 )
-        if waiting and time.monotonic() > deadline:
-            names = ", ".join(n.name for n in waiting)
+            if len(waiting) == before:
+                time.sleep(POLL_SECONDS)
+        if not waiting:
+            return
+
+
+def _check_running(folder: DevFolder, nodes: list[DevNode]) -> None:
+    """Raises Unavailable when one of the daemons has ended."""
+    for node in nodes:
+        if processes.live_pid(folder, node.name) is None:
+            said = processes.log_tail(folder, node.name)
             raise Unavailable(
-                "dev.not_ready", f"not ready after {READY_SECONDS:.0f} s: {names}", hint="run the same command again"
+                "dev.daemon_ended", f"{node.name} ended while starting:\n{said}", hint=f"see {folder.log(node.name)}"
             )
-        time.sleep(POLL_SECONDS if waiting else 0)
 
 
 def is_ready(node: DevNode) -> bool:
@@ -118,6 +161,8 @@ def is_ready(node: DevNode) -> bool:
 
 
 def answers(address: str, path: str, status: int) -> bool:
+    import http.client
+
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=2)
     try:
@@ -131,26 +176,39 @@ def answers(address: str, path: str, status: int) -> bool:
 
 def wait_settled(folder: DevFolder, plan: Plan, report: Report) -> None:
     """Until the groups have the voters this size allows and the layout spreads over every node's device."""
-    report("waiting for voters and layout")
-    voters = min(5, len(plan.nodes) - (len(plan.nodes) + 1) % 2)
     deadline = time.monotonic() + SETTLE_SECONDS
-    missing = "no status"
+    told = missing = "the first status"
+    report(f"waiting for {missing}")
     while time.monotonic() < deadline:
         try:
             with connected(read_cluster(folder.cluster)) as client:
-                found = client.call(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
+                while missing and time.monotonic() < deadline:
+                    found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
+                    missing = unsettled(found, len(plan.nodes))
+                    if missing not in {"", told}:
+                        told = missing
+                        report(f"waiting for {missing}")
+                    time.sleep(SETTLE_POLL_SECONDS if missing else 0)
         except DwError as error:
             missing = str(error)
-        else:
-            active = sum(d.state == "active" for d in found.devices)
-            counts = [sum(m.role == "voter" for m in g.members) for g in found.groups]
-            missing = f"{active} of {len(plan.nodes)} devices active, voters {counts}, want {voters} each"
-            if active == len(plan.nodes) and len(counts) > 1 and min(counts) == voters and found.health == "healthy":
-                return
-        time.sleep(POLL_SECONDS)
+            time.sleep(SETTLE_POLL_SECONDS)
+        if not missing:
+            return
     raise Unavailable(
         "dev.not_settled", f"the cluster runs but has not settled: {missing}", hint="see `dwctl cluster status`"
     )
+
+
+def unsettled(found: admin_pb2.ClusterStatusReply, nodes: int) -> str:
+    """What a cluster of `nodes` nodes with a device each still lacks; empty when it is as it should be."""
+    voters = min(VOTERS_MAX, nodes - (nodes + 1) % 2)
+    active = sum(d.state == "active" for d in found.devices)
+    counts = [sum(m.role == "voter" for m in g.members) for g in found.groups]
+    if active < nodes:
+        return f"devices: {active} of {nodes} active"
+    if len(counts) < GROUPS_MIN or min(counts) < voters:
+        return f"voters: {min(counts, default=0)} of {voters} in the smallest group"
+    return "" if found.health == "healthy" else f"health: {', '.join(found.reasons) or found.health}"
 
 
 def views(folder: DevFolder, plan: Plan, *, probe: bool = True) -> list[NodeView]:
@@ -162,6 +220,20 @@ def views(folder: DevFolder, plan: Plan, *, probe: bool = True) -> list[NodeView
         pid = processes.live_pid(folder, node.name)
         found.append(NodeView(node=node, id=node_id(folder, node.name), pid=pid, state=state, ready=ready))
     return found
+
+
+def view_document(view: NodeView) -> dict[str, Any]:
+    """For scripts."""
+    return {
+        "id": view.id,
+        "name": view.node.name,
+        "pid": view.pid,
+        "state": view.state.value,
+        "ready": view.ready,
+        "s3": view.node.s3,
+        "grpc": view.node.grpc,
+        "admin": view.node.admin,
+    }
 
 
 def node_id(folder: DevFolder, name: str) -> str:

@@ -6,32 +6,34 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dwctl.context import find_cluster, forget
 from dwctl.dev import cluster, processes
-from dwctl.dev.layout import NODES_MAX, DevFolder, Plan, load_plan
+from dwctl.dev.layout import NODES_MAX, DevFolder, Plan, daemon_names, load_plan
 from dwctl.dev.live import watch
-from dwctl.session import JsonFlag, output
-from dwd.base.errors import Busy
+from dwctl.session import ContextOption, JsonFlag, output
+from dwctl.tables import Column, table
+from dwd.base.errors import Busy, DwError
 
-app = typer.Typer(name="dev", help="A development cluster on this machine.", no_args_is_help=True)
-DirOption = Annotated[
-    Path | None, typer.Option("--dir", help="The cluster's directory; default: the current context's.")
-]
+app = typer.Typer(
+    name="dev", help="A development cluster on this machine: run it, watch it, break it.", no_args_is_help=True
+)
+DirOption = Annotated[Path | None, typer.Option("--dir", help="The cluster's directory; default: the context's.")]
 NodeArgument = Annotated[str, typer.Argument(help="A node: its name (n2), id, or number.")]
 NodesOption = Annotated[int, typer.Option(min=1, max=NODES_MAX, help="How many daemons.")]
 ProfileOption = Annotated[str, typer.Option(help="Default profile of buckets: auto, rs-4-2, replica-3 ...")]
 DEFAULT_DIR = Path("data")
 
 
-def folder_of(chosen: Path | None) -> DevFolder:
+def folder_of(chosen: Path | None, context: str | None) -> DevFolder:
     """The folder named by --dir, or the one of the cluster that dwctl talks to."""
-    return DevFolder(root=chosen if chosen is not None else find_cluster(None).path.parent)
+    return DevFolder(root=chosen if chosen is not None else find_cluster(context).path.parent)
 
 
 @contextmanager
@@ -43,7 +45,11 @@ def alone(folder: DevFolder) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise Busy("dev.locked", f"another dwctl dev works on {folder.root}", hint="wait for it, or end it") from error
+        raise Busy(
+            "dev.locked",
+            f"another dwctl dev works on {folder.root}",
+            hint="wait for it; `dwctl dev down` ends a `dwctl dev run`",
+        ) from error
     finally:
         os.close(descriptor)
 
@@ -59,14 +65,15 @@ def up(
     """Start a cluster, or bring back one that was stopped. Returns once S3 answers on every node."""
     cluster.check_size(nodes, regions)
     folder, sink = DevFolder(root=directory), output(as_json)
-    with alone(folder):
-        document = cluster.up(folder, nodes=nodes, profile=profile, report=sink.note)
+    with alone(folder), sink.steps() as report:
+        document = cluster.up(folder, nodes=nodes, profile=profile, report=report)
     s3 = document["s3"]
     sink.value(
         document,
         f"{len(document['nodes'])} nodes serve\n"
         f"  endpoint    {s3['endpoint']}\n  access key  {s3['access_key']}\n  secret key  {s3['secret_key']}\n"
-        f"  region      {s3['region']}\n  directory   {folder.root}\nnext: dwctl cluster status",
+        f"  region      {s3['region']}\n  directory   {folder.root}\n"
+        f"next: dwctl cluster status; stop it with: dwctl dev down --dir {folder.root}",
     )
 
 
@@ -78,115 +85,139 @@ def run(
 ) -> None:
     """Run a cluster in the foreground with a live view; Ctrl-C stops it and keeps the data."""
     folder, sink = DevFolder(root=directory), output(as_json=False)
-    with alone(folder):
+    with alone(folder), interruptible():
         try:
-            document = cluster.up(folder, nodes=nodes, profile=profile, report=sink.note)
+            with sink.steps() as report:
+                document = cluster.up(folder, nodes=nodes, profile=profile, report=report)
             watch(folder, document)
         except KeyboardInterrupt:
             sink.note("stopping")
         finally:
-            if folder.plan.exists():
-                processes.stop(folder, [n.name for n in load_plan(folder).nodes])
+            stop_all(folder)
     sink.note(f"stopped; the data is kept in {folder.root}")
 
 
-@app.command()
-def status(directory: DirOption = None, as_json: JsonFlag = False) -> None:
-    """Show the daemons: pid, state, whether they serve."""
-    folder = folder_of(directory)
-    found = cluster.views(folder, load_plan(folder))
-    output(as_json).table(
-        f"Development cluster in {folder.root}",
-        ("node", "id", "pid", "state", "ready", "s3", "grpc", "admin"),
-        (
-            (
-                v.node.name,
-                v.id or "-",
-                str(v.pid or "-"),
-                v.state.value,
-                "yes" if v.ready else "no",
-                v.node.s3,
-                v.node.grpc,
-                v.node.admin,
-            )
-            for v in found
-        ),
-        {
-            "nodes": [
-                {
-                    "id": v.id,
-                    "name": v.node.name,
-                    "pid": v.pid,
-                    "state": v.state.value,
-                    "ready": v.ready,
-                    "s3": v.node.s3,
-                }
-                | {"grpc": v.node.grpc, "admin": v.node.admin}
-                for v in found
-            ]
-        },
-    )
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP (the terminal went away) end a foreground cluster as Ctrl-C does."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-@app.command()
-def down(directory: DirOption = None, as_json: JsonFlag = False) -> None:
-    """Stop every daemon; the data stays. Does nothing where nothing runs."""
-    folder = folder_of(directory)
-    plan = load_plan(folder)
-    killed = processes.stop(folder, [n.name for n in plan.nodes])
-    if (folder.operator / "s3.json").exists():
-        cluster.write_cluster(folder, plan)
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def stop_all(folder: DevFolder) -> tuple[list[str], list[str]]:
+    """Stop whatever runs, forget the context; the names of all, and of those that had to be killed."""
+    names = daemon_names(folder)
+    killed = processes.stop(folder, names)
+    if folder.plan.exists() and (folder.operator / "s3.json").exists():
+        with suppress(DwError):  # a damaged directory is stopped all the same
+            cluster.write_cluster(folder, load_plan(folder))
     forget(folder.cluster)
-    remark = f" ({', '.join(killed)} had to be killed)" if killed else ""
-    output(as_json).value(
-        {"stopped": [n.name for n in plan.nodes], "killed": killed}, f"stopped {len(plan.nodes)} nodes{remark}"
-    )
+    return names, killed
 
 
 @app.command()
-def kill(node: NodeArgument, directory: DirOption = None, as_json: JsonFlag = False) -> None:
+def status(directory: DirOption = None, context: ContextOption = None, as_json: JsonFlag = False) -> None:
+    """Show the daemons: pid, state, whether they serve."""
+    folder = folder_of(directory, context)
+    found = cluster.views(folder, load_plan(folder))
+    columns = (
+        "node",
+        Column(name="state", is_state=True),
+        "ready",
+        Column(name="pid", is_number=True),
+        "s3",
+        Column(name="grpc", rank=1),
+        Column(name="admin", rank=1),
+        Column(name="id", rank=2, is_id=True),
+    )
+    rows = (
+        (
+            v.node.name,
+            v.state.value,
+            "yes" if v.ready else "no",
+            str(v.pid or "-"),
+            v.node.s3,
+            v.node.grpc,
+            v.node.admin,
+            v.id or "-",
+        )
+        for v in found
+    )
+    output(as_json).table(table("nodes", columns, rows), {"nodes": [cluster.view_document(v) for v in found]})
+
+
+@app.command()
+def down(directory: DirOption = None, context: ContextOption = None, as_json: JsonFlag = False) -> None:
+    """Stop every daemon; the data stays. Does nothing where nothing runs."""
+    folder = folder_of(directory, context)
+    names, killed = stop_all(folder)
+    remark = f" ({', '.join(killed)} had to be killed)" if killed else ""
+    said = f"stopped {len(names)} nodes{remark}; the data is kept" if names else "nothing to stop"
+    output(as_json).value({"stopped": names, "killed": killed}, f"{folder.root}: {said}")
+
+
+@app.command()
+def kill(
+    node: NodeArgument, directory: DirOption = None, context: ContextOption = None, as_json: JsonFlag = False
+) -> None:
     """End a daemon with SIGKILL, as a crash would."""
-    folder, plan, name = _chosen(directory, node)
+    folder, plan, name = _chosen(directory, context, node)
     processes.signal_node(folder, name, signal.SIGKILL)
     processes.wait_gone(folder, [name], processes.STOP_SECONDS)
     _done(folder, plan, name, "killed", as_json=as_json)
 
 
 @app.command()
-def stop(node: NodeArgument, directory: DirOption = None, as_json: JsonFlag = False) -> None:
+def stop(
+    node: NodeArgument, directory: DirOption = None, context: ContextOption = None, as_json: JsonFlag = False
+) -> None:
     """Stop a daemon in good order."""
-    folder, plan, name = _chosen(directory, node)
+    folder, plan, name = _chosen(directory, context, node)
     processes.stop(folder, [name])
     _done(folder, plan, name, "stopped", as_json=as_json)
 
 
 @app.command()
-def start(node: NodeArgument, directory: DirOption = None, as_json: JsonFlag = False) -> None:
+def start(
+    node: NodeArgument, directory: DirOption = None, context: ContextOption = None, as_json: JsonFlag = False
+) -> None:
     """Start a daemon and wait until it serves."""
-    folder, plan, name = _chosen(directory, node)
+    folder, plan, name = _chosen(directory, context, node)
     processes.start(folder, name)
     cluster.wait_ready(folder, [n for n in plan.nodes if n.name == name], output(as_json).note)
     _done(folder, plan, name, "started", as_json=as_json)
 
 
 @app.command()
-def pause(node: NodeArgument, directory: DirOption = None, as_json: JsonFlag = False) -> None:
+def pause(
+    node: NodeArgument, directory: DirOption = None, context: ContextOption = None, as_json: JsonFlag = False
+) -> None:
     """Freeze a daemon with SIGSTOP: it keeps its connections and says nothing."""
-    folder, plan, name = _chosen(directory, node)
+    folder, plan, name = _chosen(directory, context, node)
     processes.signal_node(folder, name, signal.SIGSTOP)
     _done(folder, plan, name, "paused", as_json=as_json)
 
 
 @app.command()
-def resume(node: NodeArgument, directory: DirOption = None, as_json: JsonFlag = False) -> None:
+def resume(
+    node: NodeArgument, directory: DirOption = None, context: ContextOption = None, as_json: JsonFlag = False
+) -> None:
     """Wake a paused daemon."""
-    folder, plan, name = _chosen(directory, node)
+    folder, plan, name = _chosen(directory, context, node)
     processes.signal_node(folder, name, signal.SIGCONT)
     _done(folder, plan, name, "resumed", as_json=as_json)
 
 
-def _chosen(directory: Path | None, node: str) -> tuple[DevFolder, Plan, str]:
-    folder = folder_of(directory)
+def _chosen(directory: Path | None, context: str | None, node: str) -> tuple[DevFolder, Plan, str]:
+    folder = folder_of(directory, context)
     plan = load_plan(folder)
     return folder, plan, cluster.select(folder, plan, node).name
 

@@ -14,6 +14,7 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dwctl.files import write_whole
 from dwd.base.errors import Busy, InvalidArgument, NotFound
 
 NODES_MAX = 64
@@ -78,17 +79,6 @@ class DevFolder:
         return self.node(name) / "dwd.pid"
 
 
-def write_whole(path: Path, content: str, *, mode: int = 0o644) -> None:
-    """Replace `path` in one step: readers see the old or the new, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(path)
-
-
 def load_plan(folder: DevFolder) -> Plan:
     """Raises NotFound when there is no development cluster, InvalidArgument when its plan is damaged."""
     try:
@@ -102,7 +92,21 @@ def load_plan(folder: DevFolder) -> Plan:
             hint=f"make one: dwctl dev up --dir {folder.root}",
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidArgument("dev.plan_damaged", f"{folder.plan} cannot be read: {error}") from error
+        raise InvalidArgument(
+            "dev.plan_damaged",
+            f"{folder.plan} cannot be read: {type(error).__name__} {error}",
+            hint=f"`dwctl dev down --dir {folder.root}` still stops its daemons; then use another directory",
+        ) from error
+
+
+def daemon_names(folder: DevFolder) -> list[str]:
+    """Every node that may have a daemon, whatever state the directory is in: those planned, those with a pid file."""
+    try:
+        planned = [node.name for node in load_plan(folder).nodes]
+    except (NotFound, InvalidArgument):
+        planned = []
+    strays = sorted(path.parent.name for path in folder.root.glob("*/dwd.pid"))
+    return [*planned, *(name for name in strays if name not in planned)]
 
 
 def make_plan(folder: DevFolder, *, nodes: int, profile: str) -> Plan:
@@ -141,7 +145,11 @@ def free_ports(count: int) -> list[int]:
             except OSError:
                 candidate.close()
         if len(held) < count:
-            raise Busy("dev.no_ports", f"fewer than {count} free ports between {PORTS_FIRST} and {PORTS_LAST}")
+            raise Busy(
+                "dev.no_ports",
+                f"fewer than {count} free ports between {PORTS_FIRST} and {PORTS_LAST}",
+                hint="stop something, or make a smaller cluster",
+            )
         return [s.getsockname()[1] for s in held]
     finally:
         for s in held:

@@ -3,40 +3,82 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
-from dwctl.commands.cluster import REFRESH_SECONDS, render
+from dwctl import status_page
+from dwctl.commands.cluster import REFRESH_SECONDS, ask
 from dwctl.context import read_cluster
+from dwctl.dev import processes
 from dwctl.dev.layout import DevFolder
-from dwctl.output import Output
+from dwctl.output import Output, print_line
 from dwctl.session import connected
 from dwd.base.errors import DwError
 from dwd.base.units import format_bytes
 
-
-def watch(folder: DevFolder, document: dict[str, Any]) -> None:
-    """Show the cluster until interrupted; on something that is not a terminal, one line and then silence."""
-    sink = Output()
-    s3 = document["s3"]
-    head = f"endpoint {s3['endpoint']}   region {s3['region']}\naccess key {s3['access_key']}   secret key {s3['secret_key']}"
-    console = sink.console()
-    console.print(head, highlight=False, markup=False)
-    if not console.is_terminal:
-        while True:
-            time.sleep(REFRESH_SECONDS)
-    from rich.console import Group
+if TYPE_CHECKING:
+    from rich.console import Console
     from rich.live import Live
 
-    before: tuple[float, int] | None = None
-    with Live(head, console=console, refresh_per_second=4) as live:
-        while True:
-            try:
-                with connected(read_cluster(folder.cluster)) as client:
-                    found = client.call(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
-                now = (time.monotonic(), found.usage.bytes)
-                rate = max(0.0, (now[1] - before[1]) / (now[0] - before[0])) if before else 0.0
-                before = now
-                live.update(Group(head, f"stored {format_bytes(int(rate))}/s   Ctrl-C stops", render(found)))
-            except DwError as error:
-                live.update(Group(head, f"[red]no status: {error}[/]"))
+RATE_SAMPLES = 6
+"""Seconds over which the rate of stored bytes is taken."""
+
+
+def watch(folder: DevFolder, document: dict[str, Any]) -> None:
+    """Show the cluster until interrupted, or until all its daemons were stopped by somebody else. Where output is not a
+    terminal the endpoint is printed, and nothing after it.
+    """
+    names = [node["name"] for node in document["nodes"]]
+    console = Output().console()
+    lines = endpoint_lines(document)
+    if not console.is_terminal:
+        for line in lines:
+            print_line(line)
+        while running(folder, names):
             time.sleep(REFRESH_SECONDS)
+        return
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while running(folder, names):
+            try:
+                _follow(folder, names, live, console, lines)
+            except DwError as error:
+                live.update("\n".join([*lines, "", f"no status: {error.message}"]), refresh=True)
+                time.sleep(REFRESH_SECONDS)
+
+
+def endpoint_lines(document: dict[str, Any]) -> list[str]:
+    """What a client needs."""
+    s3 = document["s3"]
+    return [
+        f"S3 endpoint  {s3['endpoint']}   (region {s3['region']})",
+        f"access key   {s3['access_key']}",
+        f"secret key   {s3['secret_key']}",
+    ]
+
+
+def running(folder: DevFolder, names: list[str]) -> bool:
+    return any(processes.live_pid(folder, name) is not None for name in names)
+
+
+def _follow(folder: DevFolder, names: list[str], live: Live, console: Console, lines: list[str]) -> None:
+    """Refresh from one node as long as it answers. Raises DwError when it does not."""
+    from rich.console import Group
+
+    samples: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES)
+    with connected(read_cluster(folder.cluster)) as client:
+        while running(folder, names):
+            found = ask(client)
+            samples.append((time.monotonic(), found.usage.bytes))
+            head = [*lines, f"{rate(samples)} being stored   Ctrl-C stops the cluster, the data stays", ""]
+            height = console.height - len(head) - 1
+            page = status_page.for_people(found, width=console.width, height=height)
+            live.update(Group(*head, page), refresh=True)
+            time.sleep(REFRESH_SECONDS)
+
+
+def rate(samples: deque[tuple[float, int]]) -> str:
+    """Growth of the stored bytes over the samples (seconds, bytes), a second."""
+    (start, first), (end, last) = samples[0], samples[-1]
+    return f"{format_bytes(int(max(0, last - first) / (end - start)) if end > start else 0)}/s"

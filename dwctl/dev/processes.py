@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dwctl.files import write_whole
 from dwd.base.errors import DwError, Unavailable
 
 STOP_SECONDS = 15.0
+COMMAND_SECONDS = 60.0
 POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 15
 
@@ -30,12 +32,27 @@ def daemon(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dwd.node.cli", *arguments]
 
 
-def run_daemon_command(*arguments: str) -> str:
-    """Run a short `dwd` command; its standard output. Raises DwError with what it said."""
-    done = subprocess.run(daemon(*arguments), capture_output=True, text=True, check=False, timeout=60)
+def run_daemon_command(*arguments: str, stdin: str = "") -> str:
+    """Run a short `dwd` command; its standard output. Raises DwError with what it said. What is secret goes in through
+    `stdin`: arguments can be read by everybody.
+    """
+    try:
+        done = subprocess.run(
+            daemon(*arguments), capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS, input=stdin
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(
+            "dev.command_hangs",
+            f"dwd {arguments[0]} took more than {COMMAND_SECONDS:.0f} s",
+            hint="run the same command again",
+        ) from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
-        raise DwError("dev.command_failed", f"dwd {arguments[0]} failed: {said[-2_000:]}")
+        raise DwError(
+            "dev.command_failed",
+            f"dwd {arguments[0]} failed: {said[-2_000:]}",
+            hint="mend that, then run the same command again",
+        )
     return done.stdout
 
 
@@ -85,8 +102,13 @@ def signal_node(folder: DevFolder, name: str, number: signal.Signals) -> None:
     """Raises Unavailable when the daemon does not run."""
     pid = live_pid(folder, name)
     if pid is None:
-        raise Unavailable("dev.not_running", f"{name} does not run", hint=f"dwctl dev start {name}")
-    os.kill(pid, number)
+        raise Unavailable(
+            "dev.not_running", f"{name} does not run", hint=f"start it: dwctl dev start {name} --dir {folder.root}"
+        )
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError as error:
+        raise Unavailable("dev.not_running", f"{name} has just ended", hint=f"see {folder.log(name)}") from error
 
 
 def wait_gone(folder: DevFolder, names: list[str], seconds: float) -> list[str]:
@@ -110,17 +132,21 @@ def _reap() -> None:
 def stop(folder: DevFolder, names: list[str]) -> list[str]:
     """SIGTERM (waking paused ones), then SIGKILL for those that do not end; the names that needed killing."""
     for name in names:
-        pid = live_pid(folder, name)
-        if pid is not None:
-            os.kill(pid, signal.SIGCONT)
-            os.kill(pid, signal.SIGTERM)
+        _send(folder, name, signal.SIGTERM)
+        _send(folder, name, signal.SIGCONT)
     stubborn = wait_gone(folder, names, STOP_SECONDS)
     for name in stubborn:
-        pid = live_pid(folder, name)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        _send(folder, name, signal.SIGKILL)
     wait_gone(folder, stubborn, STOP_SECONDS)
     return stubborn
+
+
+def _send(folder: DevFolder, name: str, number: signal.Signals) -> None:
+    """To the node's daemon, if there is one; it may end at any moment by itself."""
+    pid = live_pid(folder, name)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def log_tail(folder: DevFolder, name: str) -> str:

@@ -61,7 +61,7 @@ async def fresh_bucket(context: Context, bucket: str, *, deadline: float) -> Buc
     """The row as control has it now."""
     answer = await context.meta.read(GetBucket(name=bucket), deadline=deadline)
     if answer.bucket is None or answer.bucket.state is not BucketState.ACTIVE:
-        raise NotFound("objects.no_such_bucket", f"no bucket {bucket!r}", bucket=bucket)
+        raise NotFound("objects.no_such_bucket", f"no bucket {bucket!r}", hint="create it first", bucket=bucket)
     return answer.bucket
 
 
