@@ -15,18 +15,25 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from dwd.base.clock import Clock
-from dwd.base.errors import InvariantViolation
+from dwd.base.errors import InvariantViolation, NoSpace
 from dwd.base.ids import GroupId, LogIndex
 from dwd.raft.core.types import Entry, SnapshotMeta
 from dwd.raft.ports import StateMachine
 from dwd.raft.telemetry import APPLY_BATCH, APPLY_SECONDS, COMMITS
 
+SPACE_RETRY_SECONDS = 0.5
+
 T = TypeVar("T")
+_log = structlog.get_logger("dwd.raft")
 
 
 class Applier:
-    """`on_applied(entries, results)` and `on_failed(error)` run on the event loop."""
+    """`on_applied(entries, results)` and `on_failed(error)` run on the event loop. A batch that finds the disk full is
+    tried again; until it succeeds `refusal` says so.
+    """
 
     def __init__(
         self,
@@ -43,6 +50,7 @@ class Applier:
     ) -> None:
         self.machine = machine
         self.applied = applied
+        self.refusal: NoSpace | None = None
         self._group = group
         self._executor = executor
         self._entries_max = entries_max
@@ -54,6 +62,7 @@ class Applier:
         self._queue: deque[Entry] = deque()
         self._running = False
         self._installing = False
+        self._pausing = False
         self._closed = False
 
     def add(self, entries: Sequence[Entry]) -> None:
@@ -90,7 +99,7 @@ class Applier:
         await asyncio.to_thread(self._executor.shutdown, wait=True)
 
     def _launch(self) -> None:
-        if self._running or self._installing or self._closed or not self._queue:
+        if self._running or self._installing or self._closed or self._pausing or not self._queue:
             return
         batch = self._take()
         self._running = True
@@ -118,11 +127,28 @@ class Applier:
         if self._closed:
             return
         error = done.exception()
+        if isinstance(error, NoSpace):
+            self._pause(batch, error)
+            return
         if error is not None:
             self._on_failed(error)
             return
+        self.refusal = None
         APPLY_BATCH.record(len(batch), group=self._group)
         COMMITS.add(len(batch), group=self._group)
         self.applied = max(self.applied, batch[-1].index)
         self._on_applied(batch, done.result())
+        self._launch()
+
+    def _pause(self, batch: list[Entry], error: NoSpace) -> None:
+        """Nothing of the batch took effect: it is tried again a little later."""
+        if self.refusal is None:
+            _log.error("the state machine's disk is full", group=self._group, error=error.message)
+        self.refusal = error
+        self._queue.extendleft(reversed(batch))
+        self._pausing = True
+        _ = self._loop.call_later(SPACE_RETRY_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._pausing = False
         self._launch()

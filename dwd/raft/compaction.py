@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import structlog
 
-from dwd.base.errors import NotFound
+from dwd.base.errors import NoSpace, NotFound
 from dwd.base.ids import LogIndex
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import LogStore
@@ -17,7 +17,7 @@ from dwd.raft.replica import Replica
 _log = structlog.get_logger("dwd.raft")
 
 RETRY_SECONDS = 5.0
-"""After a checkpoint that a long reader kept from finishing."""
+"""After a checkpoint that a long reader or a full disk kept from finishing."""
 
 
 class Compaction:
@@ -47,7 +47,12 @@ class Compaction:
         group = replica.group
         self._running.add(group)
         try:
-            durable = await replica.applier.run(replica.applier.machine.checkpoint)
+            try:
+                durable = await replica.applier.run(replica.applier.machine.checkpoint)
+            except NoSpace as error:
+                self._not_before[group] = now + RETRY_SECONDS
+                _log.warning("no space for a checkpoint", **replica.names(), error=error.message)
+                return
             if durable is None:
                 self._not_before[group] = now + RETRY_SECONDS
                 _log.warning("checkpoint is held up by a long reader", **replica.names())

@@ -126,7 +126,7 @@ class Host:
     async def propose(self, group: GroupId, payload: bytes, *, deadline: float) -> Applied:
         """Replicate a command and return the machine's result for it.
 
-        Raises NotLeader, Busy, Unavailable, DeadlineExceeded (nothing was changed), NotFound (no such group here),
+        Raises NotLeader, Busy, NoSpace, Unavailable, DeadlineExceeded (nothing was changed), NotFound (no such group),
         OutcomeUnknown (accepted, then leadership was lost or the deadline passed: it may still take effect).
         """
         if len(payload) > COMMAND_BYTES_MAX:

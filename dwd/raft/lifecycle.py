@@ -202,6 +202,7 @@ class Lifecycle:
         if replica is not None:
             self._engine.close_replica(replica, stopped(group))
             await replica.applier.closed()
+        self._around.persister.forget(group)
         await self._around.log.drop(group)
         await asyncio.to_thread(self._discard_machine, group)
 

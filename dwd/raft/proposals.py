@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, DeadlineExceeded, DwError, NoSpace, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, LogIndex, Term
 from dwd.raft.core.effects import Accepted, Refused
 from dwd.raft.core.types import ConfigurationChange, Entry, ProposalId
@@ -79,6 +79,14 @@ class Proposals:
             self._handed[proposal.id] = proposal
             taken.append(proposal)
         return taken
+
+    def refuse_waiting(self, reason: NoSpace) -> None:
+        """This node cannot write now: whoever waits is told so, and that nothing was changed."""
+        for proposal in self._waiting:
+            proposal.fail(
+                NoSpace("raft.no_space", f"the leader cannot write: {reason.message}", hint="free some space")
+            )
+        self._waiting.clear()
 
     def accepted(self, answers: Iterable[Accepted]) -> None:
         for answer in answers:

@@ -6,6 +6,7 @@ only tell the core and stir the loop. An exception of `guarded` work stops this 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from dwd.base.errors import Corrupt, InvariantViolation, NotFound
+from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
 from dwd.raft.applier import Applier
 from dwd.raft.core.configuration_codec import decode_configuration
@@ -30,6 +31,9 @@ from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS
 from dwd.raft.transport import Absence, Absent, Parcel
 
 _log = structlog.get_logger("dwd.raft")
+
+INSTALL_RETRY_SECONDS = 1.0
+"""After a snapshot found no space."""
 
 
 class Replica:
@@ -92,15 +96,19 @@ class Replica:
                 self.core.step(parcel)
 
     def tick(self, now: float) -> None:
-        self.core.tick()
+        self.core.tick(hindered=self._hindrance() is not None)
         self.proposals.overdue(now)
         self.reads.overdue(now)
 
     def pump(self) -> None:
         """Hand the core what waits for it and perform its effects, until there is neither."""
         while True:
-            if self.proposals.waiting() and self._around.persister.admits(self.group):
-                self._propose(self.proposals.hand_over(self._around.options.propose_batch_max))
+            if self.proposals.waiting():
+                hindrance = self._hindrance()
+                if hindrance is not None:
+                    self.proposals.refuse_waiting(hindrance)
+                elif self._around.persister.admits(self.group):
+                    self._propose(self.proposals.hand_over(self._around.options.propose_batch_max))
             if self.reads.waiting():
                 read = self.reads.begin_round(self._around.clock.monotonic())
                 if read is not None:
@@ -192,7 +200,13 @@ class Replica:
         fetched, self._fetched_file = self._fetched_file, None
         if fetched is None or fetched[0] != meta:
             raise InvariantViolation("the core installs a snapshot that was not fetched", group=self.group)
-        await self.applier.install(fetched[1], meta)
+        while True:
+            try:
+                await self.applier.install(fetched[1], meta)
+                break
+            except NoSpace as error:
+                _log.error("no space to install a snapshot", **self.names(), error=error.message)
+                await asyncio.sleep(INSTALL_RETRY_SECONDS)
         if self.closed:
             return
         self.configurations[:] = [(meta.index, meta.configuration)]
@@ -239,6 +253,10 @@ class Replica:
         for proposal in proposals:
             if not isinstance(proposal.wish, bytes):
                 self.core.propose_configuration(proposal.id, proposal.wish, unix_ms=unix_ms)
+
+    def _hindrance(self) -> NoSpace | None:
+        """What keeps this replica from writing its log or its state."""
+        return self._around.persister.refusal or self.applier.refusal
 
     def on_applied(self, entries: Sequence[Entry], results: Sequence[object]) -> None:
         """The machine applied `entries`."""

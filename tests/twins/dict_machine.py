@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from dwd.base.errors import Corrupt, StorageFailed
+from dwd.base.errors import Corrupt, NoSpace, StorageFailed
 from dwd.base.ids import LogIndex, Stamp, Term
 from dwd.raft.core.configuration_codec import decode_configuration, encode_configuration
 from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, SnapshotMeta
@@ -32,6 +32,9 @@ class DictMachine:
         self.closed = False
         self.reader_blocks = False
         self.storage_failed = False
+        self.full = False
+        self.checkpoint_full = False
+        self.checkpoints = 0
         self.gate = threading.Event()
         self.gate.set()
         self._poison = poison
@@ -47,6 +50,8 @@ class DictMachine:
             assert self.gate.wait(10)
             if self.storage_failed:
                 raise StorageFailed("test.disk", "told to fail")
+            if self.full:
+                raise NoSpace("test.full", "told to be full")
             self.batches.append(len(entries))
             return [self._apply_one(entry) for entry in entries]
         finally:
@@ -70,6 +75,9 @@ class DictMachine:
         return result
 
     def checkpoint(self) -> LogIndex | None:
+        self.checkpoints += 1
+        if self.checkpoint_full:
+            raise NoSpace("test.full", "told to be full")
         return None if self.reader_blocks else self.disk.position.index
 
     def copy_snapshot(self, target: Path) -> SnapshotMeta:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dwd.base.errors import NotFound, StorageFailed
+from dwd.base.errors import NoSpace, NotFound, StorageFailed
 from dwd.base.ids import GroupId, LogIndex
 from dwd.raft.core.types import EMPTY_HARD_STATE, EMPTY_SNAPSHOT, Entry, SnapshotMeta
 from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
@@ -19,6 +19,7 @@ class MemoryLogStore:
         self.durable: dict[GroupId, RecoveredLog] = {} if durable is None else durable
         self.writes = 0
         self.failing = False
+        self.full = False
         self.open_gate = asyncio.Event()
         self.open_gate.set()
         self.pinned: tuple[GroupId, ...] = ()
@@ -34,6 +35,8 @@ class MemoryLogStore:
             await asyncio.sleep(0)
             if self.failing:
                 raise StorageFailed("test.sync", "told to fail")
+            if self.full:
+                raise NoSpace("test.full", "told to be full")
             self.writes += 1
             for write in writes:
                 self._take(write)

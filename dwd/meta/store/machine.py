@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from dwd.base.errors import Corrupt, InvariantViolation, NotFound
+from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex
 from dwd.meta.codec import decode_envelope
 from dwd.meta.core.apply import VERSION, ControlCommands, Engine, ShardCommands
@@ -136,7 +136,11 @@ class SqliteMachine:
             self._verify(source, expected)
         path = self._generations.prepare()
         self._files.rename(source, path)
-        self._generations.make_live(path)
+        try:
+            self._generations.make_live(path)
+        except NoSpace:
+            self._files.rename(path, source)  # the same can be tried again
+            raise
         with translated("opening the installed snapshot"):
             self._connection.close()
             self._connection = database.connect(path, vfs=self._vfs)

@@ -57,9 +57,12 @@ class Node:
         step.step(self._state, message)
         check(self._state)
 
-    def tick(self) -> None:
-        """`options.tick_ms` have passed. After a pause of this process call it once, not as often as was missed."""
-        tick.tick(self._state)
+    def tick(self, *, hindered: bool = False) -> None:
+        """`options.tick_ms` have passed. After a pause of this process call it once, not as often as was missed.
+        `hindered`: this node cannot write its log or its state for now (a full disk). It leads no longer than others
+        can do without it, and stands late.
+        """
+        tick.tick(self._state, hindered=hindered)
         check(self._state)
 
     def propose(self, items: Sequence[tuple[ProposalId, bytes]], *, unix_ms: int) -> None:

@@ -9,16 +9,24 @@ from dwd.raft.core.replicate import send_heartbeats
 from dwd.raft.core.state import State
 from dwd.raft.core.types import NO_REPLICA, Role
 
+HINDERED_PATIENCE = 3
+"""How many times longer a replica waits before it stands while it cannot write."""
 
-def tick(state: State) -> None:
+
+def tick(state: State, *, hindered: bool) -> None:
     if state.role is Role.LEADER:
-        _tick_leader(state)
+        _tick_leader(state, hindered=hindered)
     else:
-        _tick_peer(state)
+        _tick_peer(state, hindered=hindered)
 
 
-def _tick_leader(state: State) -> None:
+def _tick_leader(state: State, *, hindered: bool) -> None:
     timers, options = state.timers, state.options
+    alone = len(state.configurations.voters) == 1
+    if hindered and not alone and state.commit > min(state.log.stable, state.applied):
+        # The others commit what this one cannot keep up with: one of them should lead.
+        become_follower(state, state.term, NO_REPLICA)
+        return
     timers.election += 1
     timers.heartbeat += 1
     read.tick_leader(state)
@@ -40,12 +48,13 @@ def _has_quorum(state: State) -> bool:
     return active >= majority(len(voters))
 
 
-def _tick_peer(state: State) -> None:
+def _tick_peer(state: State, *, hindered: bool) -> None:
     timers = state.timers
     timers.election += 1
     timers.hurry = max(0, timers.hurry - 1)
     read.tick_peer(state)
     if state.doubt is not None:
         state.doubt.request_ticks -= 1
-    if timers.election >= timers.patience and may_campaign(state):
+    patience = timers.patience * HINDERED_PATIENCE if hindered else timers.patience
+    if timers.election >= patience and may_campaign(state):
         campaign(state)

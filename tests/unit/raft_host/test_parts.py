@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dwd.base.errors import Busy, NoSpace, NotFound, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, DwError, NoSpace, NotFound, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
 from dwd.base.limits import CHUNK_BYTES
 from dwd.base.units import MIB
@@ -47,6 +48,32 @@ def entry(index: int, term: int, payload: bytes = b"") -> Entry:
 
 def failed(name: str, error: BaseException) -> None:
     raise AssertionError(name) from error
+
+
+class _Picky(MemoryLogStore):
+    """Refuses writes with the errors given, after having let later ones overtake."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusing: list[DwError] = []
+        self.terms: list[int] = []
+
+    async def write(self, writes: Sequence[LogWrite]) -> None:
+        if self.refusing:
+            error = self.refusing.pop()
+            await until(lambda: bool(self.terms), "a later write")
+            raise error
+        await super().write(writes)
+        self.terms += [write.hard_state.term for write in writes if write.hard_state is not None]
+
+
+async def drained(persister: Persister, done: Callable[[], bool]) -> bool:
+    """Turn as the host's loop does until `done`."""
+    limit = SystemClock().monotonic() + 5
+    while not done() and SystemClock().monotonic() < limit:
+        persister.flush()
+        await asyncio.sleep(0.005)
+    return done()
 
 
 class TestPersister:
@@ -97,6 +124,35 @@ class TestPersister:
             persister.flush()
             assert not persister.admits(GROUP)
             await until(lambda: stirred == [GROUP], "the group to be stirred")
+
+    async def test_refused_writes_come_again_in_their_old_order_when_there_is_space(self) -> None:
+        """Two are out when the first is refused; the one that got through must not be the last word."""
+        async with Tasks("test", failed) as tasks:
+            log, done = _Picky(), list[int]()
+            persister = Persister(log, SystemClock(), tasks, in_flight_max=2, stir=lambda _: None)
+            log.refusing = [Busy("test.busy", "one moment")]
+            for turn in (1, 2, 3):
+                persister.queue(write(turn), partial(done.append, turn))
+                persister.flush()
+            await until(lambda: log.terms == [2], "the second to overtake the first")
+            assert done == []
+            assert await drained(persister, lambda: done == [1, 2, 3])
+            assert log.terms[0] == 2
+            assert log.terms[1:] == [1, 2, 3]
+            assert log.durable[GROUP].hard_state.term == 3
+
+    async def test_what_is_forgotten_is_not_written_when_it_had_been_refused(self) -> None:
+        async with Tasks("test", failed) as tasks:
+            log, done = MemoryLogStore(), list[int]()
+            persister = Persister(log, SystemClock(), tasks, in_flight_max=2, stir=lambda _: None)
+            log.full = True
+            persister.queue(write(1), partial(done.append, 1))
+            persister.flush()
+            await until(lambda: persister.refusal is not None, "the write to be refused")
+            persister.forget(GROUP)
+            log.full = False
+            assert await drained(persister, lambda: done == [1])
+            assert GROUP not in log.durable
 
     async def test_large_writes_stay_apart_when_they_would_exceed_the_bound(self) -> None:
         async with Tasks("test", failed) as tasks:
