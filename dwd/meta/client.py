@@ -126,9 +126,11 @@ class MetaClient:
                 break
         return answer
 
-    async def delete_bucket(self, name: str, *, deadline: float) -> None:
-        """Seal the shards, verify that nothing is left, remove. Raises NotFound, Conflict objects.bucket_not_empty."""
-        await deletion.delete_bucket(self, name, deadline=deadline)
+    async def delete_bucket(self, name: str, *, deadline: float, begun_under: int = 0) -> None:
+        """Seal the shards, verify that nothing is left, remove. Raises NotFound, Conflict objects.bucket_not_empty.
+        `begun_under`: go on with the deletion of that epoch, or Conflict.
+        """
+        await deletion.delete_bucket(self, name, deadline=deadline, begun_under=begun_under)
 
     def leads(self, group: GroupId) -> bool:
         """Whether this node's replica leads the group now."""

@@ -28,9 +28,10 @@ class DeletionWorker:
             self._seen.clear()
             return Progress.IDLE
         deleting = {(b.name, b.epoch) for b in self._client.view.buckets() if b.state is BucketState.DELETING}
-        for name, _ in sorted(deleting & self._seen):
+        for name, epoch in sorted(deleting & self._seen):
+            deadline = self._clock.monotonic() + DELETE_SECONDS
             try:
-                await self._client.delete_bucket(name, deadline=self._clock.monotonic() + DELETE_SECONDS)
+                await self._client.delete_bucket(name, deadline=deadline, begun_under=epoch)
             except (Conflict, NotFound):
                 continue  # undone, since it is not empty; or somebody was faster
         self._seen = deleting

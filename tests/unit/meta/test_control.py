@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import DwError, PermissionDenied
+from dwd.base.errors import Conflict, DwError, PermissionDenied
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch
 from dwd.meta.core.control.commands import (
     AddDevice,

@@ -26,6 +26,7 @@ from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
 from dwd.meta.proposer import Proposer
 from dwd.meta.router import Router
 from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.tasks import Tasks
 
 GROUP = GroupId(1)
 CLOCK = SystemClock()
@@ -128,11 +129,11 @@ async def test_waiting_for_a_session_ends_at_the_callers_own_deadline() -> None:
             await asyncio.sleep(60)
 
     proposer = Proposer(router(Hanging()), SystemRng(), CLOCK)
-    patient = asyncio.ensure_future(proposer.propose(GROUP, HEAD, deadline=soon(60)))
+    tasks = Tasks("test", lambda name, error: None)
+    patient = tasks.spawn(proposer.propose(GROUP, HEAD, deadline=soon(60)), name="patient")
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
         with pytest.raises(DeadlineExceeded):
             await proposer.propose(GROUP, HEAD, deadline=soon(0.1))
-    patient.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await patient
+    await tasks.close()
+    assert patient.cancelled()

@@ -36,10 +36,17 @@ def create_bucket(control: Control, command: CreateBucket, at: At) -> Receipt:
 
 
 def begin_delete_bucket(control: Control, command: BeginDeleteBucket, at: At) -> Receipt:
-    """Keeps the epoch, so that the shards' seal covers every write that saw the bucket until now."""
+    """Each deletion has an epoch of its own: the seal covers every write that saw the bucket before, and an unseal that
+    an earlier, cancelled deletion sent late cannot open what this one has closed.
+    """
+    if command.epoch:
+        _require_deleting(control, command.name, command.epoch)
     state, epoch = _require(control, command.name)
     if state != BucketState.DELETING:
-        control.tx.run("UPDATE buckets SET state = ? WHERE name = ?", (BucketState.DELETING, command.name))
+        epoch = at.index
+        control.tx.run(
+            "UPDATE buckets SET state = ?, epoch = ? WHERE name = ?", (BucketState.DELETING, epoch, command.name)
+        )
         control.touched.add(Part.BUCKETS)
     return Receipt(index=at.index, stamp=at.stamp, count=epoch)
 

@@ -116,9 +116,13 @@ class CreateBucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginDeleteBucket:
-    """State DELETING: writes are refused from here on. Repeatable; count is the bucket's epoch. Refused: NotFound."""
+    """State DELETING under a new epoch, which the shards are to be sealed with. Repeatable: a bucket that is DELETING
+    keeps its epoch. Receipt.count: the epoch. Refused: NotFound; Conflict unless it is DELETING under `epoch`, if given.
+    """
 
     name: str
+    epoch: int = 0
+    """To go on with a deletion that somebody else began; 0: whatever the bucket is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
