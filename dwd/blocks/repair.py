@@ -1,20 +1,20 @@
 """Making one block whole again: look at the devices, rebuild what is missing, put it where it belongs, say so.
 
 Idempotent and safe at any point: fragments are written before the row names them, the row changes by compare-and-swap,
-and only then is what it no longer names deleted.
+and only then is what it no longer names deleted. Nothing else is ever deleted: somebody else may be about to name it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
 
 from dwd.base.blocks import Handoff, StoredBlock
 from dwd.base.clock import Clock
-from dwd.base.errors import Conflict, DwError, NotFound
+from dwd.base.errors import Conflict, DwError, InvariantViolation, NotFound
 from dwd.base.ids import BlockId, DeviceId, GroupId, LayoutEpoch
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.profiles import parse_scheme
@@ -55,6 +55,49 @@ class _Plan:
     make: tuple[int, ...]
 
 
+@dataclass(slots=True)
+class _Making:
+    """What was written so far of one block, and which devices would not take it: each is asked once."""
+
+    fragments: Fragments
+    epoch: LayoutEpoch
+    deadline: float
+    encoded: Encoded | None = None
+    made: set[tuple[DeviceId, int]] = field(default_factory=set)
+    refused: set[DeviceId] = field(default_factory=set)
+    errors: list[DwError] = field(default_factory=list)
+
+    async def put(self, plan: _Plan) -> None:
+        """Write what the plan wants made and is not yet."""
+        if self.encoded is None:
+            raise InvariantViolation("fragments are made of a block that was not read")
+        async with asyncio.TaskGroup() as group:
+            for device, index in self.wanted(plan):
+                _ = group.create_task(self._put(self.encoded, index, device))
+
+    def wanted(self, plan: _Plan) -> list[tuple[DeviceId, int]]:
+        """What the plan makes and is not made yet."""
+        places = [(plan.final[index], index) for index in plan.make]
+        return [(d, i) for d, i in places if d is not None and (d, i) not in self.made]
+
+    async def _put(self, encoded: Encoded, index: int, device: DeviceId) -> None:
+        fragment = PutFragment(
+            device=device,
+            key=FragmentKey(encoded.block, index),
+            layout_epoch=self.epoch,
+            head=encoded.heads[index],
+            content=encoded.contents[index],
+            repair=True,
+        )
+        try:
+            await self.fragments.put(fragment, deadline=self.deadline)
+        except DwError as error:
+            self.refused.add(device)
+            self.errors.append(error)
+        else:
+            self.made.add((device, index))
+
+
 class Repairer:
     def __init__(
         self,
@@ -82,37 +125,49 @@ class Repairer:
         target = layout.places(row.block, parse_scheme(row.profile).fragments)
         asked = dict.fromkeys(chain(places.values(), target), (row.block,))
         held = await self._recount.ask(asked, verify=True, deadline=deadline)
-        plan = self._plan(row, places, target, held)
-        await self._make(owned, plan, layout, deadline)
+        making = _Making(self._fragments, layout.epoch, deadline)
+        plan = self._plan(row, places, target, held, making)
+        while making.wanted(plan):
+            if making.encoded is None:
+                making.encoded = await self._encoded(owned, layout, deadline)
+            await making.put(plan)
+            plan = self._plan(row, places, target, held, making)
         new = _row(row, plan, target, layout.epoch)
-        if new != row:
-            try:
-                await self._catalogue.update_block(group, row, new, deadline=deadline)
-            except NotFound:
-                await self._forget({(d, i) for i, d in enumerate(plan.final) if d is not None and i in plan.make}, row)
-                return Outcome.GONE
-            except Conflict:
-                return Outcome.GONE  # somebody else repaired it: what we wrote may be what the new row names
-        superseded = {
+        if new == row:
+            if making.errors and not making.made:
+                raise making.errors[0]
+            if not new.needs_repair:
+                return Outcome.WHOLE
+            return Outcome.BETTER if plan.make else Outcome.WAITING
+        try:
+            await self._catalogue.update_block(group, row, new, deadline=deadline)
+        except NotFound:
+            await self._forget(making.made, row)
+            return Outcome.GONE
+        except Conflict:
+            return Outcome.GONE  # somebody else repaired it: what we wrote may be what the new row names
+        given_up = {
             (device, index)
-            for device, found in held.items()
-            for _, index in (found or {})
-            if plan.final[index] is not None and device != plan.final[index]
+            for index, device in places.items()
+            if plan.final[index] not in {None, device} and held.get(device) is not None
         }
-        await self._forget(superseded, row)
-        if not new.needs_repair:
-            return Outcome.WHOLE
-        return Outcome.BETTER if new != row or plan.make else Outcome.WAITING
+        await self._forget(given_up, row)
+        return Outcome.BETTER if new.needs_repair else Outcome.WHOLE
 
     def _plan(
-        self, row: StoredBlock, places: Mapping[int, DeviceId], target: tuple[DeviceId, ...], held: Holdings
+        self,
+        row: StoredBlock,
+        places: Mapping[int, DeviceId],
+        target: tuple[DeviceId, ...],
+        held: Holdings,
+        making: _Making,
     ) -> _Plan:
         dead = self.dead()
         final: list[DeviceId | None] = []
         make: list[int] = []
         for index, wanted in enumerate(target):
             now = places.get(index)
-            if self._reader.answers(wanted):
+            if self._takes(wanted, making):
                 final.append(wanted)
                 if not _sound(held, wanted, row.block, index):
                     make.append(index)
@@ -122,10 +177,13 @@ class Repairer:
                 final.append(now)
             else:
                 final.append(None)
-        self._lend(row, final, make)
+        self._lend(row, final, make, making)
         return _Plan(final=tuple(final), make=tuple(make))
 
-    def _lend(self, row: StoredBlock, final: list[DeviceId | None], make: list[int]) -> None:
+    def _takes(self, device: DeviceId, making: _Making) -> bool:
+        return self._reader.answers(device) and device not in making.refused
+
+    def _lend(self, row: StoredBlock, final: list[DeviceId | None], make: list[int], making: _Making) -> None:
         """Find places for fragments that are nowhere and whose own device cannot take them."""
         devices = self._topology.devices()
         layout = self._topology.layout()
@@ -134,38 +192,17 @@ class Repairer:
         for index, place in enumerate(final):
             if place is None:
                 taken = [device if device is not None else DeviceId(-1) for device in final]
-                found = substitute(index, taken, order, nodes, self._reader.answers)
+                found = substitute(index, taken, order, nodes, lambda device: self._takes(device, making))
                 if found is not None:
                     final[index] = found
                     make.append(index)
 
-    async def _make(self, owned: OwnedBlock, plan: _Plan, layout: Layout, deadline: float) -> None:
-        if not plan.make:
-            return
+    async def _encoded(self, owned: OwnedBlock, layout: Layout, deadline: float) -> Encoded:
         row, owner = owned.stored, Owner(bucket=owned.bucket, key=owned.key)
         views = await self._reader.read(row, owner=owner, offset=0, length=row.length, deadline=deadline)
-        encoded = encode_block(row.block, parse_scheme(row.profile), b"".join(views), layout, owner)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for index in plan.make:
-                    device = plan.final[index]
-                    if device is not None:
-                        _ = group.create_task(self._put(encoded, index, device, layout.epoch, deadline))
-        except ExceptionGroup as failed:
-            raise next((e for e in failed.exceptions if isinstance(e, DwError)), failed) from failed
+        return encode_block(row.block, parse_scheme(row.profile), b"".join(views), layout, owner)
 
-    async def _put(self, encoded: Encoded, index: int, device: DeviceId, epoch: LayoutEpoch, deadline: float) -> None:
-        fragment = PutFragment(
-            device=device,
-            key=FragmentKey(encoded.block, index),
-            layout_epoch=epoch,
-            head=encoded.heads[index],
-            content=encoded.contents[index],
-            repair=True,
-        )
-        await self._fragments.put(fragment, deadline=deadline)
-
-    async def _forget(self, fragments: set[tuple[DeviceId, int]], row: StoredBlock) -> None:
+    async def _forget(self, fragments: Collection[tuple[DeviceId, int]], row: StoredBlock) -> None:
         """Best effort: what stays is an orphan of a device that did not answer."""
         for device, index in fragments:
             _ = await delete_all(self._fragments, self._clock, device, (FragmentKey(row.block, index),))

@@ -8,6 +8,7 @@ again later; it never stops the rest.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,8 +31,11 @@ from dwd.runtime.worker import Progress
 PLACEMENT_LAST = 0xFFFF
 PARKED_MAX = 10_000
 PARKED_SECONDS = 30.0
+PARKED_SECONDS_MAX = 600.0
+"""Each time in vain a block rests twice as long: what cannot be healed now must not be read over and over."""
 WALK_SECONDS = 600.0
 """A finished walk is repeated after this while the same devices are dead."""
+PARKED_DOUBLINGS_MAX = 5
 CALL_SECONDS = 10.0
 BLOCK_SECONDS = 60.0
 
@@ -53,6 +57,7 @@ class Parked:
 
     reason: str
     again_at: float
+    tries: int
 
 
 @dataclass(slots=True)
@@ -183,10 +188,12 @@ class RepairWorker:
         return outcome is not Outcome.WAITING
 
     def _park(self, block: BlockId, reason: str) -> None:
-        self.parked.pop(block, None)
+        before = self.parked.pop(block, None)
         if len(self.parked) >= PARKED_MAX:
             self.parked.pop(next(iter(self.parked)))
-        self.parked[block] = Parked(reason=reason, again_at=self._clock.monotonic() + PARKED_SECONDS)
+        tries = before.tries + 1 if before is not None else 0
+        rest = min(PARKED_SECONDS_MAX, PARKED_SECONDS * 2 ** min(tries, PARKED_DOUBLINGS_MAX))
+        self.parked[block] = Parked(reason=reason, again_at=self._clock.monotonic() + rest, tries=tries)
 
 
 class ReportWorker:
@@ -211,7 +218,9 @@ class ReportWorker:
         self._clock, self._page = clock, page
 
     async def work(self) -> Progress:
-        for report in self._reports.take(self._page):
+        waiting = deque(self._reports.take(self._page))
+        while waiting:
+            report = waiting.popleft()
             old = report.block
             missing = tuple(sorted({*old.missing, *report.indexes}))
             new = replace(
@@ -224,7 +233,6 @@ class ReportWorker:
             except (NotFound, Conflict):
                 continue
             except DwError:
-                for index in report.indexes:
-                    self._reports.add(old, report.owner, index, report.cause)
+                self._reports.put_back((report, *waiting))
                 raise
         return Progress.BUSY if len(self._reports) else Progress.IDLE

@@ -5,7 +5,7 @@ Losing an entry is no loss of data: metadata is the authority, and walking it fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dwd.base.blocks import StoredBlock
@@ -47,6 +47,12 @@ class Reports:
 
     def take(self, limit: int) -> list[Report]:
         return [self._reports.pop(block) for block in list(self._reports)[:limit]]
+
+    def put_back(self, reports: Iterable[Report]) -> None:
+        """Those that could not be handed on; what was noticed meanwhile is newer."""
+        for report in reports:
+            if report.block.block not in self._reports and len(self._reports) < REPORTS_MAX:
+                self._reports[report.block.block] = report
 
     def __len__(self) -> int:
         return len(self._reports)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from twins.memory_blocks import MemoryCluster, NodeTopology
 from twins.memory_catalogue import MemoryCatalogue
 
-from dwd.base.errors import DwError, StorageFailed
-from dwd.base.ids import GroupId, NodeId
+from dwd.base.errors import DwError, StorageFailed, Unavailable
+from dwd.base.ids import GroupId, LayoutEpoch, NodeId
+from dwd.blocks.fragments import PutFragment
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
+from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ports import Owner
 from dwd.blocks.recount import FragmentState, Recount
-from dwd.blocks.repair import Repairer
+from dwd.blocks.repair import Outcome, Repairer
 from dwd.blocks.repair_worker import RepairWorker, ReportWorker
 from dwd.blocks.topology import DeviceHealth
 from dwd.blocks.upkeep import OrphanOptions, OrphanWorker
 from dwd.blocks.volumes.fragment import FragmentKey
+from dwd.meta.core.shard.rows import OwnedBlock
 from dwd.runtime.worker import Progress
 
 OWNER = Owner(bucket="b", key="k")
@@ -201,3 +205,69 @@ async def test_a_device_is_not_touched_when_its_marker_is_missing(tmp_path: Path
             await cluster.open_device(tmp_path / "empty")
         assert refused.value.code == "blocks.device_missing"
         assert not list((tmp_path / "empty").iterdir())
+
+
+async def test_repair_deletes_nothing_but_what_its_own_update_gave_up(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        cluster.kill(NodeId(5))
+        block = await heal.put()
+        (loan,) = block.handoffs
+        cluster.revive(NodeId(5))
+        (home,) = cluster.devices_of(NodeId(5))
+        lender = cluster.device(loan.device)
+        got = await lender.get(FragmentKey(block.block, loan.index), 0, 1 << 23)
+        await cluster.device(home).put(
+            [PutFragment(device=home, key=got.head.key, layout_epoch=LayoutEpoch(1), head=got.head.raw,
+                         content=got.content)]
+        )  # fmt: skip
+        for _ in range(FAILURES_MAX):  # asked, it answers; for fragments it is left alone at this moment
+            heal.store.latencies.began(home)
+            heal.store.latencies.failed(home)
+        cluster.topology.set_health(loan.device, DeviceHealth.DOWN, since_ms=cluster.clock.unix_ms())
+        owned = OwnedBlock(stored=block, bucket="b", key="k")
+        assert await heal.repairer.repair(GroupId(1), owned, deadline=cluster.soon) is Outcome.WAITING
+        assert await cluster.device(home).get(got.head.key, 0, 1)
+
+
+async def test_a_block_is_made_whole_elsewhere_when_its_own_device_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with MemoryCluster(tmp_path, nodes=7) as cluster:
+        heal = Heal(cluster)
+        block = await heal.put()
+        full = cluster.device(cluster.topology.layouts[-1].places(block.block, 6)[2])
+        await full.delete([FragmentKey(block.block, 2)])
+        heal.catalogue.rows[block.block] = replace(block, missing=(2,))
+        monkeypatch.setattr(
+            type(cluster.files), "free_bytes", staticmethod(lambda path: (0, 100) if path == full.path else (50, 100))
+        )
+        full._space_at = float("-inf")
+        await heal.run(heal.repairs)
+        row = heal.catalogue.rows[block.block]
+        assert not row.missing
+        assert [h.index for h in row.handoffs] == [2]
+        monkeypatch.undo()
+        full._space_at = float("-inf")
+        heal.repairs.parked.clear()
+        await heal.run(heal.repairs)
+        assert await heal.whole()
+        assert heal.catalogue.rows[block.block] == block
+
+
+async def test_no_report_is_lost_when_metadata_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        blocks = [await heal.put(BIG[:1_000]) for _ in range(5)]
+        for block in blocks:
+            heal.store.reports.add(block, OWNER, 0, "missing")
+
+        async def silent(*_: object, **__: object) -> None:
+            raise Unavailable("meta.no_leader", "no leader")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(heal.catalogue, "update_block", silent)
+            with pytest.raises(Unavailable):
+                await heal.reports.work()
+        await heal.run(heal.reports)
+        assert all(row.missing == (0,) for row in heal.catalogue.rows.values())
