@@ -1,0 +1,105 @@
+"""Reading: one block ahead, nothing running after the reader was left, exact ranges."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dwd.base.errors import Corrupt, InvalidArgument, NotFound
+from dwd.base.limits import BLOCK_BYTES
+from dwd.objects.ports import ObjectHeaders, RangeRequest
+from tests.twins.meta_nodes import soon, until
+from tests.twins.object_node import ObjectNode
+from tests.unit.objects.bodies import ADMIN, Pieces
+
+BLOCKS = 4
+SIZE = BLOCKS * BLOCK_BYTES
+
+
+@pytest.fixture
+async def stored(node: ObjectNode) -> bytes:
+    body = Pieces(BLOCKS)
+    await node.service.put(ADMIN, "bkt", "k", body, headers=ObjectHeaders(), deadline=soon())
+    return body.data
+
+
+async def test_one_block_is_fetched_ahead_when_a_client_reads_slowly(node: ObjectNode, stored: bytes) -> None:
+    reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
+    chunks = reader.chunks()
+    assert bytes((await anext(aiter(chunks)))[:1]) == stored[:1]
+    await until(lambda: node.shelf.reads_ended == 2)
+    assert [number for number, _, _ in node.shelf.reads] == [1, 2]
+    await chunks.aclose()  # type: ignore[attr-defined]
+
+
+async def test_fetch_ahead_ends_when_the_client_goes_away(node: ObjectNode, stored: bytes) -> None:
+    assert stored
+    reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
+    node.shelf.read_gate = asyncio.Event()
+    taking = asyncio.create_task(anext(aiter(reader.chunks())))  # noqa: TID251
+    await until(lambda: len(node.shelf.reads) == 2)
+    taking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await taking
+    await until(lambda: node.shelf.reads_ended == 2)
+    assert len(node.shelf.reads) == 2
+
+
+async def test_reader_says_so_when_a_block_is_lost(node: ObjectNode, stored: bytes) -> None:
+    del node.shelf.held[list(node.shelf.held)[2]]
+    reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
+    chunks = aiter(reader.chunks())
+    received = bytes(await anext(chunks)) + bytes(await anext(chunks))
+    with pytest.raises(Corrupt) as caught:
+        await anext(chunks)
+    assert (caught.value.code, received) == ("test.gone", stored[: 2 * BLOCK_BYTES])
+
+
+async def test_only_the_blocks_of_the_range_are_read(node: ObjectNode, stored: bytes) -> None:
+    wanted = RangeRequest(first=BLOCK_BYTES + 7, last=2 * BLOCK_BYTES + 9)
+    reader = await node.service.open(ADMIN, "bkt", "k", wanted=wanted, deadline=soon())
+    received = b"".join([bytes(piece) async for piece in reader.chunks()])
+    assert received == stored[BLOCK_BYTES + 7 : 2 * BLOCK_BYTES + 10]
+    assert node.shelf.reads == [(2, 7, BLOCK_BYTES - 7), (3, 0, 10)]
+
+
+@given(
+    first=st.one_of(st.none(), st.integers(0, SIZE + 10)),
+    span=st.one_of(st.none(), st.integers(0, SIZE)),
+    suffix=st.integers(0, SIZE + 10),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_range_is_the_slice_it_names(
+    node: ObjectNode, stored: bytes, first: int | None, span: int | None, suffix: int
+) -> None:
+    if first is None:
+        wanted = RangeRequest(suffix=suffix)
+        expected = stored[SIZE - min(suffix, SIZE) :] if suffix else b""
+    else:
+        wanted = RangeRequest(first=first, last=None if span is None else first + span)
+        expected = stored[first:] if span is None else stored[first : first + span + 1]
+    opening = node.service.open(ADMIN, "bkt", "k", wanted=wanted, deadline=soon())
+    if not expected:
+        with pytest.raises(InvalidArgument, match="outside"):
+            await opening
+        return
+    reader = await opening
+    assert b"".join([bytes(piece) async for piece in reader.chunks()]) == expected
+    assert reader.range.end - reader.range.start == len(expected)
+
+
+async def test_reader_goes_on_with_what_it_opened_when_the_object_is_replaced(node: ObjectNode, stored: bytes) -> None:
+    reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
+    await node.service.put(ADMIN, "bkt", "k", Pieces(1), headers=ObjectHeaders(), deadline=soon())
+    assert b"".join([bytes(piece) async for piece in reader.chunks()]) == stored
+
+
+async def test_key_of_another_bucket_is_not_found(node: ObjectNode, stored: bytes) -> None:
+    assert stored
+    with pytest.raises(NotFound) as caught:
+        await node.service.open(ADMIN, "other", "k", deadline=soon())
+    assert caught.value.code == "objects.no_such_bucket"
