@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from dwd.base.clock import Rng
-from dwd.base.errors import Conflict, DwError, InvalidArgument, StorageFailed
+from dwd.base.errors import Conflict, Corrupt, DwError, InvalidArgument, StorageFailed
 from dwd.base.ids import GroupId, LogIndex, ReplicaId, Stamp, Term
 from dwd.raft.applier import Applier
 from dwd.raft.core.configuration_codec import encode_configuration
@@ -65,11 +65,7 @@ class Lifecycle:
         """Open every group the log knows. A broken one is kept aside, the others run."""
         for log in tuple(self._around.log.recovered().values()):
             async with self._turn(log.group):
-                if log.doubt is Doubt.CORRUPT:
-                    _log.critical("log is corrupt: replica discarded", node=self._around.node, group=log.group)
-                    await self._forget(log.group)
-                else:
-                    await self._open_or_break(log)
+                await self._open_or_break(log)
 
     async def bootstrap(self, group: GroupId, configuration: Configuration) -> None:
         own = configuration.on_node(self._around.node)
@@ -85,6 +81,9 @@ class Lifecycle:
             present = self._engine.replicas.get(group)
             if present is not None and present.id == replica:
                 return
+            broken = self._engine.broken.get(group)
+            if broken is not None and broken.replica == replica:
+                raise Conflict("raft.replica_broken", "a replica that broke never comes back as itself", group=group)
             if present is not None and self._in_use(present):
                 raise Conflict("raft.replica_in_use", "a working replica of the group lives here", group=group)
             await self._forget(group)
@@ -124,7 +123,10 @@ class Lifecycle:
         _log.info("replica created", node=self._around.node, group=group, replica=replica)
 
     async def _open_or_break(self, log: RecoveredLog) -> None:
+        """What is left of a broken one stays until a leader has it replaced: it may be all there is."""
         try:
+            if log.doubt is Doubt.CORRUPT:
+                raise Corrupt("raft.log_corrupt", "the log of this replica has holes", group=log.group)
             await self._open(log)
         except StorageFailed:
             raise
@@ -207,11 +209,12 @@ class Lifecycle:
         await asyncio.to_thread(self._discard_machine, group)
 
     def _in_use(self, replica: Replica) -> bool:
-        """It leads, or heard a leader not long ago."""
+        """It leads, or heard a leader not long ago; or it holds something and has not run long enough to tell."""
         options = self._around.options
         patience = 4 * options.election_ticks * options.tick_ms / 1000
-        recent = self._around.clock.monotonic() - replica.heard_leader < patience
-        return replica.soft.role is Role.LEADER or recent
+        since = self._around.clock.monotonic() - patience
+        waiting = replica.began > since and replica.core.status().last > 0
+        return replica.soft.role is Role.LEADER or replica.heard_leader > since or waiting
 
     def _turn(self, group: GroupId) -> asyncio.Lock:
         return self._turns.setdefault(group, asyncio.Lock())

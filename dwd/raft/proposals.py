@@ -132,9 +132,13 @@ class Proposals:
             self._placed.pop(index).fail(_unknown(self._group, "the command was not committed in time"))
 
     def close(self, error: DwError) -> None:
-        """Fail everything: the replica stops. `error` must be one that says nothing was changed."""
+        """Fail everything: the replica stops. `error` must be one that says nothing was changed. What the core was
+        given may have left already, although its acceptance was not seen here.
+        """
         self.lost_leadership()
-        for proposal in (*self._handed.values(), *self._waiting):
+        for proposal in self._handed.values():
+            proposal.fail(_unknown(self._group, "the replica stopped while the command was on its way to the log"))
+        for proposal in self._waiting:
             proposal.fail(error)
         self._handed.clear()
         self._waiting.clear()

@@ -1,7 +1,8 @@
 """From what survived on disk to a running replica: the log and the state machine have to agree on a position.
 
 The machine syncs lazily and the log always, so after a crash the machine is usually behind and replays. It can be
-ahead, when the log lost its tail or was reset late: then the log is reset to it. It can never be behind the log's
+ahead, when the log lost its tail or was to be reset after an install: then the log is reset to it, also where entries
+of an earlier term, which the installed state has overtaken, still stand in its place. It can never be behind the log's
 first entry, unless files were lost or swapped: then the replica is broken and has to be replaced.
 """
 
@@ -29,9 +30,9 @@ def reconcile(log: RecoveredLog, machine: SnapshotMeta) -> tuple[RecoveredLog, L
             f"the state machine stands at {machine.index}, before the log's first entry {log.compacted.index + 1}",
             group=log.group,
         )
-    if machine.index > last:
+    if machine.index > last or machine.term > _term_at(log, machine.index):
         return _reset(log, machine)
-    if _term_at(log, machine.index) != machine.term:
+    if machine.term < _term_at(log, machine.index):
         raise Corrupt(
             "raft.machine_diverged",
             f"log and state machine disagree about the term of index {machine.index}",

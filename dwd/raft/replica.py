@@ -69,6 +69,7 @@ class Replica:
         )
         self.absent: dict[ReplicaId, Absence] = {}
         """Replicas whose node said that it cannot speak for them, until they speak."""
+        self.began = around.clock.monotonic()
         self.heard_leader = float("-inf")
         self._fetched_file: tuple[SnapshotMeta, Path] | None = None
         self.closed = False
@@ -290,6 +291,7 @@ class Replica:
         """The offer's file is here. It is consumed, or deleted if it is no longer wanted."""
         if self._held is not None:
             path.unlink(missing_ok=True)
+            self.snapshot_abandoned()
             return
         self._fetched_file = (meta, path)
         self.core.snapshot_fetched(meta)

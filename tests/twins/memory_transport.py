@@ -11,13 +11,16 @@ from dwd.raft.transport import Parcel, SnapshotChunk, SnapshotItem, SnapshotRequ
 
 
 class MemoryNetwork:
-    """`cut` holds one-way cuts (source, target). `chunks_until_break` breaks a snapshot's stream after so many."""
+    """`cut` holds one-way cuts (source, target). `chunks_until_break` breaks a snapshot's stream after so many,
+    `hang_next_chunk` lets one stream stand still for ever.
+    """
 
     def __init__(self) -> None:
         self.handlers: dict[NodeId, TransportHandler] = {}
         self.cut: set[tuple[NodeId, NodeId]] = set()
         self.chunks_until_break: int | None = None
         self.corrupt_next_chunk = False
+        self.hang_next_chunk = False
         self.requests: list[SnapshotRequest] = []
 
     def isolate(self, node: NodeId) -> None:
@@ -59,6 +62,9 @@ class MemoryTransport:
                         raise Unavailable("test.break", "told to break")
                     if network.chunks_until_break is not None:
                         network.chunks_until_break -= 1
+                    if network.hang_next_chunk:
+                        network.hang_next_chunk = False
+                        _ = await asyncio.Event().wait()
                     if network.corrupt_next_chunk:
                         network.corrupt_next_chunk = False
                         yield SnapshotChunk(offset=item.offset, data=item.data, crc32c=item.crc32c ^ 1)

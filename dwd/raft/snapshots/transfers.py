@@ -1,7 +1,8 @@
 """The receiver's side: fetches what a leader offered, chunk by chunk, resuming after breaks.
 
 A newer offer of the same sender does not restart a transfer that is under way: what it brings is still newer than what
-is here, and the rest comes by the log. One of another sender does.
+is here, and the rest comes by the log. One of another sender does, and one for a replica that took the place of the
+one the transfer was begun for.
 Invariant: the replica is told of a file only when every chunk's checksum held and the size is the announced one.
 """
 
@@ -39,6 +40,7 @@ BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 5.0)
 
 @dataclass(slots=True, kw_only=True)
 class _Transfer:
+    replica: Replica
     offer: SnapshotOffer
     node: NodeId
     path: Path
@@ -75,14 +77,15 @@ class Transfers:
     def start(self, replica: Replica, offer: SnapshotOffer) -> None:
         running = self._running.get(replica.group)
         if running is not None:
-            if running.offer.source == offer.source:
+            if running.offer.source == offer.source and running.replica is replica:
                 running.offer = offer
                 return
             self.cancel(replica.group)
         transfer = _Transfer(
+            replica=replica,
             offer=offer,
             node=replica.node_of(offer.source),
-            path=self._directory / f"incoming-{replica.group:x}-{offer.source:x}",
+            path=self._directory / f"incoming-{replica.group:x}-{replica.id:x}-{offer.source:x}",
         )
         self._running[replica.group] = transfer
         transfer.task = self._tasks.spawn(self._run(replica, transfer), name=f"snapshot-{replica.group}")
@@ -111,6 +114,9 @@ class Transfers:
                 replica.snapshot_fetched(meta, transfer.path)
         except Exception as error:  # noqa: BLE001 - whatever it is, it stops this group and no other
             self._fail(replica.group, error)
+        except asyncio.CancelledError:
+            transfer.path.unlink(missing_ok=True)
+            raise
         finally:
             if self._running.get(replica.group) is transfer:
                 del self._running[replica.group]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dwd.base.errors import Busy, DwError, NoSpace, NotFound, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, Corrupt, DwError, NoSpace, NotFound, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
 from dwd.base.limits import CHUNK_BYTES
 from dwd.base.units import MIB
@@ -22,9 +22,10 @@ from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState, Sna
 from dwd.raft.leadership import Leadership
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import WRITE_BYTES_MAX, Persister
-from dwd.raft.ports import LogWrite
+from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
 from dwd.raft.proposals import Proposals
 from dwd.raft.reads import ROUNDS_MAX, Reads
+from dwd.raft.recovery import reconcile
 from dwd.raft.snapshots.copies import Copies
 from dwd.raft.transport import SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -228,6 +229,39 @@ class TestProposals:
         assert isinstance(accepted.exception(), OutcomeUnknown)
         assert isinstance(waiting.exception(), Unavailable)
         assert len(proposals) == 0
+
+    async def test_the_outcome_is_unknown_when_it_is_closed_before_the_cores_answer_was_seen(self) -> None:
+        proposals, handed = Proposals(GROUP, 9), asyncio.get_running_loop().create_future()
+        proposals.add(b"a", 9.0, handed)
+        proposals.hand_over(9)
+        proposals.close(Unavailable("test.closed", "closed"))
+        assert isinstance(handed.exception(), OutcomeUnknown)
+
+
+class TestReconcile:
+    def log(self) -> RecoveredLog:
+        """Entries 1 to 5 of term 2."""
+        return RecoveredLog(
+            group=GROUP,
+            replica=ReplicaId(1),
+            hard_state=HardState(term=Term(2), vote=ReplicaId(1), commit=LogIndex(2)),
+            compacted=EMPTY_SNAPSHOT,
+            entries=tuple(entry(index, 2) for index in range(1, 6)),
+            doubt=Doubt.NONE,
+        )
+
+    def test_log_is_reset_when_power_went_between_an_install_and_the_reset(self) -> None:
+        """Entries 3 to 5 were never committed: the installed state has another entry 3."""
+        installed = replace(EMPTY_SNAPSHOT, index=LogIndex(3), term=Term(4))
+        log, write = reconcile(self.log(), installed)
+        assert write is not None
+        assert write.reset == installed
+        assert (log.compacted, log.entries) == (installed, ())
+        assert (log.hard_state.term, log.hard_state.vote) == (4, 0)
+
+    def test_replica_is_refused_when_its_machine_applied_what_the_log_replaced(self) -> None:
+        with pytest.raises(Corrupt):
+            reconcile(self.log(), replace(EMPTY_SNAPSHOT, index=LogIndex(3), term=Term(1)))
 
 
 class TestCopies:

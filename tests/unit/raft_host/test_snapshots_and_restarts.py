@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
-from dwd.base.ids import GroupId, LogIndex, Term
+import pytest
+
+from dwd.base.errors import Conflict
+from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
 from dwd.base.limits import CHUNK_BYTES
 from dwd.base.units import MIB
-from dwd.raft.core.types import Role
+from dwd.raft.core.types import ChangeKind, ConfigurationChange, Member, MemberRole, Role
+from dwd.raft.options import HostOptions
 from dwd.raft.ports import Doubt
+from dwd.raft.transport import Absence
 from tests.twins.raft_cluster import FAST, GROUP, TestCluster, TestNode, soon, until
 
 SMALL_LOG = replace(FAST, compaction_entries=40, trailing_entries=5, snapshot_chunk_seconds=2.0)
@@ -143,16 +149,76 @@ async def test_a_replica_is_quarantined_when_its_database_is_older_than_its_log(
         await until(lambda: follower.id in leader.host.missing(GROUP), "the leader to be told")
 
 
-async def test_a_replica_is_discarded_when_its_log_is_corrupt(tmp_path: Path) -> None:
+async def test_a_replica_is_quarantined_and_replaced_when_its_log_is_corrupt(tmp_path: Path) -> None:
     async with TestCluster(tmp_path, 3) as cluster:
         await cluster.put("a", "1")
         follower = (await cluster.followers())[0]
+        old = follower.host.status(GROUP).replica
         await follower.stop()
         follower.durable[GROUP] = replace(follower.durable[GROUP], doubt=Doubt.CORRUPT)
         await follower.start()
-        assert follower.host.groups() == ()
+        failed = follower.host.status(GROUP).failed
+        assert failed is not None
+        assert failed.code == "raft.log_corrupt"
         leader = await cluster.leader()
-        await until(lambda: follower.id in leader.host.missing(GROUP), "the leader to be told")
+        await until(lambda: leader.host.missing(GROUP) == {follower.id: Absence.QUARANTINED}, "the leader to be told")
+        with pytest.raises(Conflict):
+            await follower.host.create_replica(GROUP, old)
+        member = Member(node=follower.id, replica=ReplicaId(300), role=MemberRole.LEARNER)
+        await follower.host.create_replica(GROUP, member.replica)
+        change = ConfigurationChange(kind=ChangeKind.REPLACE_LOST, member=member)
+        await leader.host.change(GROUP, change, deadline=soon())
+        await until(lambda: follower.value("a") == "1", "the new replica to catch up")
+
+
+async def test_what_a_corrupt_log_left_is_kept_when_there_is_no_other_copy(tmp_path: Path) -> None:
+    """A flipped bit must not delete the only copy there is."""
+    async with TestCluster(tmp_path, 1) as cluster:
+        node = cluster.node(1)
+        await cluster.put("a", "1")
+        configuration = node.host.status(GROUP).configuration
+        await node.stop()
+        node.durable[GROUP] = replace(node.durable[GROUP], doubt=Doubt.CORRUPT)
+        await node.start()
+        await node.host.bootstrap(GROUP, configuration)
+        assert node.host.status(GROUP).failed is not None
+        assert node.value("a") == "1"
+        assert node.durable[GROUP].entries
+
+
+async def test_a_voter_that_just_restarted_is_kept_when_another_is_to_be_created(tmp_path: Path) -> None:
+    """Its leader has had no time to speak yet."""
+    async with TestCluster(tmp_path, 3, options=HostOptions(tick_ms=100)) as cluster:
+        await cluster.put("a", "1")
+        nodes = cluster.nodes
+        for node in nodes:
+            await node.stop()
+        await nodes[0].start()
+        with pytest.raises(Conflict):
+            await nodes[0].host.create_replica(GROUP, ReplicaId(999))
+        assert nodes[0].value("a") == "1"
+
+
+async def test_a_new_replica_is_seeded_when_a_transfer_to_its_predecessor_hangs(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 3, options=replace(SMALL_LOG, snapshot_chunk_seconds=600.0)) as cluster:
+        await fill(cluster, 60)
+        leader = await cluster.leader()
+        follower = (await cluster.followers())[0]
+        await compacted(leader)
+        await follower.stop()
+        follower.durable.clear()
+        follower.disks.clear()
+        await follower.start()
+        cluster.network.hang_next_chunk = True
+        for replica in (301, 302):
+            member = Member(node=follower.id, replica=ReplicaId(replica), role=MemberRole.LEARNER)
+            await cluster.network.handlers[follower.id].drop_replica(GROUP, ReplicaId(301))
+            await follower.host.create_replica(GROUP, member.replica)
+            change = ConfigurationChange(kind=ChangeKind.REPLACE_LOST, member=member)
+            await leader.host.change(GROUP, change, deadline=soon())
+            if replica == 301:
+                await until(lambda: follower.host.status(GROUP).snapshot is not None, "a transfer to begin")
+        await until(lambda: follower.value("k59") == "v", "the new replica to be seeded")
 
 
 async def test_doubt_about_the_tail_ends_durably_when_the_leader_has_confirmed_it(tmp_path: Path) -> None:
@@ -180,3 +246,20 @@ async def test_bootstrap_changes_nothing_when_it_is_repeated(tmp_path: Path) -> 
         assert node.value("a") == "1"
         assert node.host.status(GROUP).term >= Term(before.term)
         assert node.host.status(GROUP).last > LogIndex(0)
+
+
+async def test_a_later_offer_is_taken_when_a_file_came_during_an_install(tmp_path: Path) -> None:
+    """The file is of no use then; the core must not go on waiting for it."""
+    async with TestCluster(tmp_path, 1) as cluster:
+        node = cluster.node(1)
+        await cluster.put("a", "1")
+        replica = node.host._engine.replicas[GROUP]
+        abandoned: list[bool] = []
+        replica.snapshot_abandoned = lambda: abandoned.append(True)  # type: ignore[method-assign]
+        replica._held = deque()
+        file = tmp_path / "fetched"
+        file.write_bytes(b"x")
+        replica.snapshot_fetched(replica.applier.machine.position(), file)
+        replica._held = None
+        assert abandoned == [True]
+        assert not file.exists()

@@ -117,7 +117,7 @@ class CreateBucket:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginDeleteBucket:
     """State DELETING under a new epoch, which the shards are to be sealed with. Repeatable: a bucket that is DELETING
-    keeps its epoch. Receipt.count: the epoch. Refused: NotFound; Conflict unless it is DELETING under `epoch`, if given.
+    keeps its epoch. Receipt.count: the epoch. Refused: NotFound; Conflict unless DELETING under `epoch`, if given.
     """
 
     name: str
