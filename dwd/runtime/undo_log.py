@@ -28,6 +28,9 @@ from pathlib import Path
 
 from dwd.base.clock import Rng
 
+SECTOR_BYTES = 512
+"""What a disk writes as a whole."""
+
 _INODE = struct.Struct(">Q")
 _RECORD = struct.Struct(">QQII")
 _NAMES = "names"
@@ -174,8 +177,8 @@ class UndoLog:
 def drop_unsynced(directory: Path, rng: Rng | None = None) -> int:
     """Lose power: put back, from a dead process's undo directory, everything it had not synced; how many changes.
 
-    With `rng` each file loses all, nothing or only its last unsynced writes, and names are lost or not from some point
-    on, as a disk might have it. The undo directory is removed.
+    With `rng` each file loses all, nothing or only its last unsynced writes, the first one lost is torn (some of its
+    sectors stay), and names are lost or not from some point on, as a disk might have it. The undo directory is removed.
     """
     names = _read_names(directory)
     kept = rng.below(len(names) + 1) if rng is not None and rng.below(2) else 0
@@ -189,7 +192,7 @@ def drop_unsynced(directory: Path, rng: Rng | None = None) -> int:
         records = list(_records(content))
         first = rng.below(len(records) + 1) if rng is not None and records else 0
         if path is not None:
-            dropped += _take_back(path, records[first:])
+            dropped += _take_back(path, records[first:], rng)
     for undo in reversed(names[kept:]):
         _take_back_names(undo)
         dropped += 1
@@ -210,12 +213,25 @@ def _records(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         at = end
 
 
-def _take_back(path: Path, records: Sequence[tuple[int, int, bytes]]) -> int:
+def _take_back(path: Path, records: Sequence[tuple[int, int, bytes]], rng: Rng | None) -> int:
     with path.open("r+b", buffering=0) as file:
-        for size, offset, old in reversed(records):
-            _ = os.pwrite(file.fileno(), old, offset)
+        for number, (size, offset, old) in reversed([*enumerate(records)]):
+            if number == 0 and rng is not None:
+                _tear(file.fileno(), offset, old, rng)
+            else:
+                _ = os.pwrite(file.fileno(), old, offset)
             os.ftruncate(file.fileno(), size)
     return len(records)
+
+
+def _tear(descriptor: int, offset: int, old: bytes, rng: Rng) -> None:
+    """Only some of the write's sectors are as before. What it added beyond the file's end is lost with the size."""
+    at = 0
+    while at < len(old):
+        end = min(len(old), at + SECTOR_BYTES - (offset + at) % SECTOR_BYTES)
+        if rng.below(2):
+            _ = os.pwrite(descriptor, old[at:end], offset + at)
+        at = end
 
 
 def _take_back_names(undo: _NameUndo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,10 @@ from dwctl.dev import processes
 from dwctl.dev.cluster import is_ready, write_cluster
 from dwctl.dev.layout import DevFolder, Plan, load_plan
 from dwd.base.clock import Rng
+from dwd.journal.recovery import Recovery
+from dwd.raft.log.bounds import parse_segment_name
 from dwd.runtime.clock import SystemClock
+from dwd.runtime.os_files import OsFiles
 from dwd.runtime.undo_log import drop_unsynced
 
 CLOCK = SystemClock()
@@ -89,6 +93,18 @@ class PowerCluster:
             raise AssertionError(f"killed in vain: {left}")
         return sum(drop_unsynced(self._undo / name, rng) for name in self.names)
 
+    def tear_logs(self) -> None:
+        """Leave half a batch at the end of every node's Raft log: all replicas are in doubt at once."""
+        files = OsFiles()
+        for name in self.names:
+            folder = self.folder.data(name) / "log"
+            paths = {n: path for path in folder.iterdir() if (n := parse_segment_name(path.name)) is not None}
+            recovery = Recovery(files, paths)
+            for _ in recovery:
+                continue
+            with contextlib.closing(files.open(paths[recovery.tail.segment])) as file:
+                _ = file.write_at(recovery.tail.offset, [b"\xa5" * 777])
+
     def down(self) -> None:
         if self.folder.plan.exists():
             _ = processes.stop(self.folder, self.names)
@@ -101,8 +117,11 @@ class PowerCluster:
                 raise Loss(f"verify is not clean: {done.stdout}{done.stderr}")
             time.sleep(0.5)
 
-    def require_calm_logs(self) -> None:
-        """Raises Loss if a daemon met damage or broke an invariant: losing power must cause neither."""
+    def read_logs(self) -> set[str]:
+        """Which nodes doubted the end of their log. Raises Loss if a daemon met damage or broke an invariant: losing
+        power must cause neither.
+        """
+        doubted: set[str] = set()
         for name in self.names:
             with self.folder.log(name).open() as log:
                 _ = log.seek(self._ended.get(name, 0))
@@ -111,6 +130,9 @@ class PowerCluster:
             for line in lines:
                 if any(word in line for word in _ALARMS):
                     raise Loss(f"{name} says: {line.strip()[:2000]}")
+                if '"doubt":"tail"' in line:
+                    doubted.add(name)
+        return doubted
 
     def _wait_ready(self) -> None:
         deadline = CLOCK.monotonic() + READY_SECONDS

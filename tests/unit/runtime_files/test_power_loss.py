@@ -16,7 +16,7 @@ from dwd.base.errors import NoSpace, StorageFailed
 from dwd.runtime.os_files import OsFiles
 from dwd.runtime.recording_files import RecordingFiles
 from dwd.runtime.testing_files import FaultyFiles, MemoryFiles
-from dwd.runtime.undo_log import UndoLog, drop_unsynced
+from dwd.runtime.undo_log import SECTOR_BYTES, UndoLog, drop_unsynced
 from tests.twins.virtual_time import SeededRng
 
 ROOT = Path("/")
@@ -181,6 +181,27 @@ def test_a_prefix_of_the_unsynced_writes_survives_when_a_disk_had_begun(tmp_path
         found.add(OsFiles().read(data / "f"))
     assert found <= {b"0", b"01", b"012", b"0123"}
     assert len(found) > 1
+
+
+def test_the_first_write_lost_is_torn_between_sectors_when_a_disk_had_begun(tmp_path: Path) -> None:
+    torn = 0
+    for seed in range(12):
+        data = tmp_path / str(seed) / "data"
+        data.mkdir(parents=True)
+        files = RecordingFiles(UndoLog(tmp_path / str(seed) / "undo", [data]))
+        files.write_durably(data / "f", bytes(8 * SECTOR_BYTES))
+        file = files.open(data / "f")
+        file.write_at(100, [b"x" * (4 * SECTOR_BYTES)])
+        file.write_at(6 * SECTOR_BYTES, [b"y" * SECTOR_BYTES])
+        _ = drop_unsynced(tmp_path / str(seed) / "undo", SeededRng(seed))
+        content = OsFiles().read(data / "f")
+        assert len(content) == 8 * SECTOR_BYTES
+        first, second = content[100 : 100 + 4 * SECTOR_BYTES], content[6 * SECTOR_BYTES : 7 * SECTOR_BYTES]
+        assert set(content) <= {0, ord("x"), ord("y")}
+        if b"y" in second:
+            assert set(first) == {ord("x")}, "a later write stays only with all before it"
+        torn += b"x" in first and 0 in first
+    assert 0 < torn < 12
 
 
 @pytest.mark.parametrize("synchronous", ["FULL", "OFF"])
