@@ -16,6 +16,8 @@ SMALL_BLOCK_BYTES = 128 * KIB
 """A Reed-Solomon profile stores blocks below this as M+1 copies."""
 BLOCKS_PER_ROW_MAX = 1_000
 OBJECT_BYTES_MAX = 5 * TIB
+ORPHAN_GRACE_SECONDS = 24 * 3600
+"""A fragment younger than this is nobody's orphan; blocks older than half of it cannot be named for the first time."""
 KEY_BYTES_MAX = 1_024
 LIST_PAGE_MAX = 1_000
 MESSAGE_BYTES_MAX = 8 * MIB

@@ -172,6 +172,7 @@ class Device:
         vfs: str = "",
         volume_bytes: int = VOLUME_BYTES,
         allocate_bytes: int = ALLOCATE_BYTES,
+        reserve_share: float = RESERVE_SHARE,
     ) -> None:
         self.id = marker.device
         self.path = path
@@ -181,6 +182,7 @@ class Device:
         self._on_failed, self._lock_with = on_failed, lock
         self._index_path, self._vfs = index_path or str(path / "index.sqlite"), vfs
         self._sizes = (volume_bytes, allocate_bytes)
+        self._reserve, self._repair_reserve = reserve_share, min(reserve_share, REPAIR_RESERVE_SHARE)
         self._lock: Lock | None = None
         self._volumes: Volumes | None = None
         self._space: tuple[int, int] = (0, 0)
@@ -288,7 +290,7 @@ class Device:
     async def _require_space(self, *, repair: bool) -> None:
         await self._look_at_space()
         available, total = self._space
-        if available < total * (REPAIR_RESERVE_SHARE if repair else RESERVE_SHARE):
+        if available < total * (self._repair_reserve if repair else self._reserve):
             raise NoSpace(
                 "blocks.device_full", f"device {hex_id(self.id)} reached its reserve", available_bytes=available
             )

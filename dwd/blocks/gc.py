@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +20,13 @@ from dwd.blocks.writing import Leftovers
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.core.shard.queries import FROM_THE_START
 from dwd.observability import metrics
+from dwd.runtime.pacing import TokenBucket
 from dwd.runtime.worker import Progress
 
 CALL_SECONDS = 10.0
+WAITING_MAX = 100_000
+"""Blocks remembered as done but for devices that are away; one forgotten is deleted again, which does no harm."""
+IDLE_SECONDS_MAX = 60.0
 
 _COLLECTED = metrics.counter("dwd.blocks.collected", "Blocks whose fragments were deleted", "{block}")
 _log = structlog.get_logger("dwd.blocks")
@@ -32,13 +37,15 @@ class GcOptions:
     delay_seconds: float = 10.0
     """A block stays this long after it was given up: reads that began before may still want it."""
     page: int = 256
+    blocks_per_second: int = 2_000
     idle_seconds: float = 5.0
 
 
 class GcWorker:
     """Worker "blocks.gc": for each shard led here, fragments of given-up blocks go, then their rows.
 
-    A row stays until every device that may hold something has answered or is lost for good.
+    A row stays until every device that may hold something has answered or is lost for good; devices that have answered
+    are not asked again.
     """
 
     name = "blocks.gc"
@@ -55,10 +62,15 @@ class GcWorker:
         self._catalogue, self._topology, self._fragments, self._clock = catalogue, topology, fragments, clock
         self._options = options or GcOptions()
         self._after: dict[GroupId, BlockId] = {}
+        self._waiting: dict[BlockId, frozenset[DeviceId]] = {}
+        rate = self._options.blocks_per_second
+        self._rows = TokenBucket(clock, rate=rate, burst=max(rate, self._options.page))
+        self._idle_seconds = self._options.idle_seconds
 
     @property
     def idle_seconds(self) -> float:
-        return self._options.idle_seconds
+        """Longer each time while nothing can be done but wait for devices."""
+        return self._idle_seconds
 
     async def work(self) -> Progress:
         busy = False
@@ -75,26 +87,39 @@ class GcWorker:
             group, before=before, after=self._after[group], limit=self._options.page, deadline=deadline
         )
         self._after[group] = answer.rows[-1].stored.block if answer.more and answer.rows else FROM_THE_START
+        pause = self._rows.take(len(answer.rows))
+        while pause:
+            await asyncio.sleep(pause)
+            pause = self._rows.take(len(answer.rows))
         gone = await self._collect([row.stored for row in answer.rows])
         if gone:
             _COLLECTED.add(await self._catalogue.ack_gc(group, gone, deadline=self._clock.monotonic() + CALL_SECONDS))
+            self._idle_seconds = self._options.idle_seconds
+        elif answer.rows and not answer.more:
+            self._idle_seconds = min(max(IDLE_SECONDS_MAX, self._options.idle_seconds), 2 * self._idle_seconds)
         return answer.more
 
     async def _collect(self, rows: Sequence[StoredBlock]) -> tuple[BlockId, ...]:
         """Delete what these rows speak of; the blocks that are gone everywhere."""
         work: dict[DeviceId, list[FragmentKey]] = {}
-        stays: set[BlockId] = set()
+        owing: dict[BlockId, set[DeviceId]] = {}
         for row in rows:
             devices = self._devices(row)
             if devices is None:
-                stays.add(row.block)
                 continue
-            for device, indexes in devices.items():
+            left = self._waiting.pop(row.block, frozenset(devices))
+            owing[row.block] = set(left)
+            for device in left:
+                indexes = devices.get(device, ())
                 work.setdefault(device, []).extend(FragmentKey(row.block, index) for index in indexes)
         for device, keys in work.items():
-            if not await self._delete(device, keys):
-                stays.update(key.block for key in keys)
-        return tuple(row.block for row in rows if row.block not in stays)
+            if await self._delete(device, keys):
+                for key in keys:
+                    owing[key.block].discard(device)
+        for block, left_over in owing.items():
+            if left_over and len(self._waiting) < WAITING_MAX:
+                self._waiting[block] = frozenset(left_over)
+        return tuple(block for block, left_over in owing.items() if not left_over)
 
     def _devices(self, row: StoredBlock) -> dict[DeviceId, set[int]] | None:
         """Where fragments may be: their own places and where they are on loan. None: the layout is not known here."""

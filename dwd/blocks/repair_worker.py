@@ -17,6 +17,8 @@ import structlog
 from dwd.base.clock import Clock
 from dwd.base.errors import Conflict, DwError, NotFound, Unavailable
 from dwd.base.ids import BlockId, DeviceId, GroupId, LayoutEpoch
+from dwd.base.limits import BLOCK_BYTES
+from dwd.base.units import MIB
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import locations
 from dwd.blocks.repair import Outcome, Repairer
@@ -26,6 +28,7 @@ from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.core.shard.queries import FROM_THE_START
 from dwd.meta.core.shard.rows import OwnedBlock
 from dwd.observability import metrics
+from dwd.runtime.pacing import TokenBucket
 from dwd.runtime.worker import Progress
 
 PLACEMENT_LAST = 0xFFFF
@@ -48,6 +51,8 @@ class RepairOptions:
     page: int = 64
     at_once: int = 4
     """Blocks repaired side by side."""
+    bytes_per_second: int = 256 * MIB
+    """Of blocks looked at, on average."""
     idle_seconds: float = 5.0
 
 
@@ -86,6 +91,8 @@ class RepairWorker:
     ) -> None:
         self._repairer, self._catalogue, self._topology, self._clock = repairer, catalogue, topology, clock
         self._options = options or RepairOptions()
+        rate = self._options.bytes_per_second
+        self._bytes = TokenBucket(clock, rate=rate, burst=max(rate, BLOCK_BYTES))
         self._after: dict[GroupId, BlockId] = {}
         self._walks: dict[GroupId, _Walk] = {}
         self._seen: tuple[frozenset[DeviceId], LayoutEpoch] = (frozenset(), LayoutEpoch(0))
@@ -164,6 +171,10 @@ class RepairWorker:
         async def one(owned: OwnedBlock) -> None:
             nonlocal better
             async with gate:
+                pause = self._bytes.take(owned.stored.length)
+                while pause:
+                    await asyncio.sleep(pause)
+                    pause = self._bytes.take(owned.stored.length)
                 better |= await self._one(group, owned)
 
         async with asyncio.TaskGroup() as tasks:

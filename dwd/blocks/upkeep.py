@@ -11,6 +11,7 @@ import structlog
 from dwd.base.clock import Clock
 from dwd.base.errors import Corrupt, NotFound
 from dwd.base.ids import BlockId, DeviceId, hex_id, stamp_of
+from dwd.base.limits import ORPHAN_GRACE_SECONDS
 from dwd.blocks.device import Device, DeviceState
 from dwd.blocks.ports import Owner
 from dwd.blocks.service import LocalFragments
@@ -76,7 +77,7 @@ class BlockOwner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanOptions:
-    grace_seconds: float = 86_400.0
+    grace_seconds: float = ORPHAN_GRACE_SECONDS
     """A fragment younger than this is nobody's business; twice disowned this far apart, it goes."""
     page: int = 256
     idle_seconds: float = 600.0

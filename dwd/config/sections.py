@@ -178,10 +178,11 @@ class Gc(Section):
 
     deletes_per_second: int = Field(default=2_000, ge=1, le=1_000_000, description="Blocks deleted a second at most.")
     orphan_grace_seconds: int = Field(
-        default=86_400,
-        ge=60,
+        default=limits.ORPHAN_GRACE_SECONDS,
+        ge=limits.ORPHAN_GRACE_SECONDS,
         le=30 * 86_400,
-        description="A block without an owner is deleted only after nobody claimed it twice, this long apart.",
+        description="A block without an owner is deleted only after nobody claimed it twice, this long apart. Less "
+        "than a day could take the blocks of an upload that is still under way.",
     )
 
 
@@ -208,7 +209,7 @@ class Telemetry(Section):
     otlp_endpoint: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
-        description="OpenTelemetry collector (gRPC), like http://localhost:4317, for metrics and traces; empty: none.",
+        description="OpenTelemetry collector (gRPC), like http://localhost:4317, that traces are sent to; empty: none.",
         json_schema_extra={"secret": True},
     )
 

@@ -93,6 +93,7 @@ class DeviceSetup:
     clock: Clock
     rng: Rng
     volume_bytes: int
+    reserve_share: float
     data_is_fresh: bool
     on_failed: Callable[[DeviceId, DwError], None]
 
@@ -135,6 +136,7 @@ async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known 
             on_failed=setup.on_failed,
             vfs=setup.vfs,
             volume_bytes=setup.volume_bytes,
+            reserve_share=setup.reserve_share,
         )
         await device.open()
         slot.capacity_bytes = setup.files.free_bytes(settings.path)[1]

@@ -51,6 +51,7 @@ class Storage:
                 clock=around.clock,
                 rng=around.rng,
                 volume_bytes=settings.blocks.volume_bytes,
+                reserve_share=settings.blocks.reserve_percent / 100,
                 data_is_fresh=around.claim.fresh,
                 on_failed=_device_failed,
             )

@@ -11,7 +11,7 @@ import structlog
 
 from dwd.blocks.exposure import ExposureWorker
 from dwd.blocks.fragments import FragmentRouter
-from dwd.blocks.gc import GcWorker, LeftoverWorker
+from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
 from dwd.blocks.recount import Recount
 from dwd.blocks.repair import Repairer
 from dwd.blocks.repair_worker import RepairOptions, RepairWorker, ReportWorker
@@ -150,7 +150,9 @@ class Upkeep:
             catalogue=self.catalogue,
             topology=self.topology,
             clock=clock,
-            options=RepairOptions(at_once=settings.repair.concurrent_blocks),
+            options=RepairOptions(
+                at_once=settings.repair.concurrent_blocks, bytes_per_second=settings.repair.bytes_per_second
+            ),
         )
         view = self.metadata.client.view
         return (
@@ -161,7 +163,13 @@ class Upkeep:
                 group_of=lambda owner: view.group_of(owner.bucket, owner.key),
                 clock=clock,
             ),
-            GcWorker(catalogue=self.catalogue, topology=self.topology, fragments=self.router, clock=clock),
+            GcWorker(
+                catalogue=self.catalogue,
+                topology=self.topology,
+                fragments=self.router,
+                clock=clock,
+                options=GcOptions(blocks_per_second=settings.gc.deletes_per_second),
+            ),
             LeftoverWorker(leftovers=self.store.leftovers, fragments=self.router, clock=clock),
             OrphanWorker(
                 local=self.storage.fragments,

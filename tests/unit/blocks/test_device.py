@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from twins.memory_blocks import CLUSTER, MemoryCluster, SeededRng
 
-from dwd.base.errors import AlreadyExists, Conflict, DwError, NotFound, StorageFailed, VersionRefused
+from dwd.base.errors import AlreadyExists, Conflict, DwError, NoSpace, NotFound, StorageFailed, VersionRefused
 from dwd.base.ids import BlockId, ClusterId, LayoutEpoch, NodeId
 from dwd.blocks.core.profiles import parse_profile
 from dwd.blocks.device import Device, DeviceState, format_device, read_marker
@@ -259,3 +260,20 @@ async def test_a_volume_stays_readable_for_its_reader_when_it_is_removed(tmp_pat
             assert file.read_at(0, 8)
         with pytest.raises((OSError, StorageFailed)):
             file.read_at(0, 8)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.05, False), (0.2, True)])
+async def test_writes_are_refused_when_less_than_the_reserve_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, refused: bool
+) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        monkeypatch.setattr(type(cluster.files), "free_bytes", staticmethod(lambda _: (10, 100)))
+        device._space_at = float("-inf")
+        device._reserve = share
+        if refused:
+            with pytest.raises(NoSpace):
+                await device.put([fragment(device, 0)])
+            await device.put([replace(fragment(device, 0), repair=True)])
+        else:
+            await device.put([fragment(device, 0)])

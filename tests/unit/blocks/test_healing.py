@@ -271,3 +271,25 @@ async def test_no_report_is_lost_when_metadata_does_not_answer(tmp_path: Path, m
                 await heal.reports.work()
         await heal.run(heal.reports)
         assert all(row.missing == (0,) for row in heal.catalogue.rows.values())
+
+
+async def test_devices_are_asked_to_delete_once_when_another_one_is_away(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        blocks = [await heal.put(BIG[:1_000]) for _ in range(12)]
+        for block in blocks:
+            heal.catalogue.give_up(block.block)
+        cluster.kill(NodeId(2))
+        await heal.run(heal.gc)
+        assert 0 < len(heal.catalogue.gc) < len(blocks)
+        for service in cluster.wire.services.values():
+            for device in service.devices():
+                await device.volumes.flush()
+        ends = {d.id: d.volumes.tail for s in cluster.wire.services.values() for d in s.devices()}
+        for _ in range(3):
+            await heal.run(heal.gc)
+        assert ends == {d.id: d.volumes.tail for s in cluster.wire.services.values() for d in s.devices()}
+        cluster.revive(NodeId(2))
+        await heal.run(heal.gc)
+        assert not heal.catalogue.gc
+        assert await heal.fragments() == 0

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dwd.base.blocks import Handoff, StoredBlock, placement_of
 from dwd.base.errors import Conflict, Corrupt, InvalidArgument, InvariantViolation, NotFound
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, DeviceId, LayoutEpoch, Stamp, stamp_ms
+from dwd.base.limits import ORPHAN_GRACE_SECONDS
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import AckGc, UpdateBlock
 from dwd.meta.core.shard.state import Shard, require_one
 from dwd.meta.core.tx import At, Reader, Row
 
-ORPHAN_GRACE_MS = 24 * 3600 * 1000
+ORPHAN_GRACE_MS = ORPHAN_GRACE_SECONDS * 1000
 FIRST_NAMED_MS_MAX = ORPHAN_GRACE_MS // 2
 PROFILE_CHARACTERS_MAX = 32
 FRAGMENTS_MAX = 256
