@@ -1,14 +1,18 @@
 """When and how far a group's log is cut: never above what the machine's database holds durably.
 
 Source: raft.md section 3 - checkpoint first, cut only if it moved everything, leave a tail for followers that lag.
+What follows a copy that is being sent stays too: else a follower whose transfer takes longer than the log needs to grow
+by its tail would need another copy, for ever. Only the log's byte budget overrides that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from dwd.base.errors import NoSpace, NotFound
-from dwd.base.ids import LogIndex
+from dwd.base.ids import GroupId, LogIndex
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import LogStore
 from dwd.raft.recovery import position_at
@@ -21,11 +25,16 @@ RETRY_SECONDS = 5.0
 
 
 class Compaction:
-    """All groups of one host; at most one cut a group at a time."""
+    """All groups of one host; at most one cut a group at a time. `oldest_copy` says where the oldest copy that is
+    being sent stands.
+    """
 
-    def __init__(self, log: LogStore, options: HostOptions) -> None:
+    def __init__(
+        self, log: LogStore, options: HostOptions, *, oldest_copy: Callable[[GroupId], LogIndex | None]
+    ) -> None:
         self._log = log
         self._options = options
+        self._oldest_copy = oldest_copy
         self._running: set[int] = set()
         self._not_before: dict[int, float] = {}
 
@@ -83,4 +92,6 @@ class Compaction:
         held = max(1, replica.core.status().last - first)
         mean_bytes = max(1, self._log.bytes_held(replica.group) // held)
         trailing = min(self._options.trailing_entries, self._options.trailing_bytes // mean_bytes)
-        return LogIndex(max(first, durable - trailing))
+        copied = self._oldest_copy(replica.group)
+        wanted = durable - trailing if copied is None else min(durable - trailing, copied)
+        return LogIndex(max(first, wanted))

@@ -86,7 +86,7 @@ class Host:
         self._transfers = Transfers(
             snapshots, transport=transport, options=options, tasks=self._tasks, fail=self._engine.fail
         )
-        self._compaction = Compaction(log, options)
+        self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest)
         around = Surroundings(
             node=node, boot=rng.bits(BOOT_BITS), clock=clock, options=options, log=log, persister=self._persister,
             transport=transport, spawn=self._engine.spawn, stir=self._engine.stir, fail=self._engine.fail,

@@ -16,7 +16,7 @@ import google_crc32c
 
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import Busy, NoSpace, NotFound, StorageFailed
-from dwd.base.ids import GroupId
+from dwd.base.ids import GroupId, LogIndex
 from dwd.base.limits import CHUNK_BYTES
 from dwd.raft.core.types import SnapshotMeta
 from dwd.raft.options import HostOptions
@@ -76,6 +76,10 @@ class Copies:
         finally:
             copy.users -= 1
             copy.idle_since = self._clock.monotonic()
+
+    def oldest(self, group: GroupId) -> LogIndex | None:
+        """Where the oldest copy of the group stands: who takes it needs the log from there on."""
+        return min((c.meta.index for c in self._copies.values() if c.group == group), default=None)
 
     def sweep(self) -> None:
         """Delete what nobody has read for a while. Cheap when there is nothing."""

@@ -263,3 +263,14 @@ async def test_a_later_offer_is_taken_when_a_file_came_during_an_install(tmp_pat
         replica._held = None
         assert abandoned == [True]
         assert not file.exists()
+
+
+async def test_one_copy_is_enough_when_the_log_grows_while_it_is_sent(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 3, options=SMALL_LOG) as cluster:
+        behind = await left_behind(cluster)
+        cluster.network.hang_next_chunk = True
+        await behind.start()
+        await until(lambda: behind.host.status(GROUP).snapshot is not None, "a transfer to begin")
+        await fill(cluster, 150)
+        await until(lambda: behind.value("k149") == "v", "the follower to catch up")
+        assert [request.token for request in cluster.network.requests].count(0) == 1
