@@ -74,6 +74,7 @@ class Lifecycle:
         async with self._turn(group):
             if group in self._engine.replicas or group in self._engine.broken or group in self._around.log.recovered():
                 return
+            await self._require_no_data(group)
             await self._begin(group, own.replica, FIRST_HARD_STATE, (first_entry(configuration),))
 
     async def create(self, group: GroupId, replica: ReplicaId) -> None:
@@ -104,6 +105,24 @@ class Lifecycle:
             await asyncio.to_thread(executor.shutdown, wait=True)
 
     # -- steps --------------------------------------------------------------------------------------------------
+
+    async def _require_no_data(self, group: GroupId) -> None:
+        """A database whose log is gone is what is left of a replica, not a place for a new group. Raises Conflict."""
+        position = await asyncio.to_thread(self._peek, group)
+        if position.index > 0:
+            raise Conflict(
+                "raft.log_missing",
+                f"there is a database of group {group} at index {position.index}, but no log of it",
+                hint="restore the log directory; if this node is meant to begin anew, empty its data directory",
+                group=group,
+            )
+
+    def _peek(self, group: GroupId) -> SnapshotMeta:
+        machine = self._machines(group)
+        try:
+            return machine.position()
+        finally:
+            machine.close()
 
     async def _begin(
         self, group: GroupId, replica: ReplicaId, hard_state: HardState, entries: tuple[Entry, ...]

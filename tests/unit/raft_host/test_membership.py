@@ -95,6 +95,40 @@ async def test_a_lost_replica_is_missed_and_replaced_when_its_disk_came_back_emp
         assert leader.host.missing(GROUP) == {}
 
 
+async def test_a_database_without_its_log_is_a_lost_replica_when_the_node_starts(tmp_path: Path) -> None:
+    """It may have voted and acknowledged what nobody can say any more: it never speaks under its old id again."""
+    async with TestCluster(tmp_path, 3) as cluster:
+        await cluster.put("a", "1")
+        leader = await cluster.leader()
+        lost = (await cluster.followers())[0]
+        await lost.stop()
+        lost.durable.clear()
+        lost.disks[GROUP].values["stale"] = "1"
+        await lost.start()
+        assert lost.host.groups() == ()
+        await until(lambda: leader.host.missing(GROUP) == {lost.id: Absence.UNKNOWN}, "the loss to be noticed")
+        member = learner(lost, 300)
+        await lost.host.create_replica(GROUP, member.replica)
+        await change(cluster, ChangeKind.REPLACE_LOST, member)
+        await until(lambda: lost.value("a") == "1", "the new replica to catch up")
+        assert lost.value("stale") is None
+
+
+async def test_a_group_is_not_begun_anew_when_its_database_is_there_and_its_log_is_not(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 1) as cluster:
+        node = cluster.node(1)
+        await cluster.put("a", "1")
+        configuration = node.host.status(GROUP).configuration
+        await node.stop()
+        node.durable.clear()
+        await node.start()
+        with pytest.raises(Conflict) as caught:
+            await node.host.bootstrap(GROUP, configuration)
+        assert caught.value.code == "raft.log_missing"
+        assert node.value("a") == "1"
+        assert not node.durable
+
+
 async def test_a_replica_is_no_longer_missed_when_it_speaks(tmp_path: Path) -> None:
     async with TestCluster(tmp_path, 2, voters=1) as cluster:
         node, leader = cluster.node(2), await cluster.leader()
