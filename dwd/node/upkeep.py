@@ -33,7 +33,7 @@ from dwd.node.network import Network
 from dwd.node.storage import Storage
 from dwd.node.surroundings import Surroundings
 from dwd.node.topology import ControlTopology
-from dwd.raft.rpc.admin_client import create_replica
+from dwd.raft.rpc.admin_client import create_replica, drop_replica
 from dwd.runtime.tasks import Tasks
 from dwd.runtime.worker import Worker
 from dwd.runtime.workers import WorkerRunner
@@ -127,6 +127,7 @@ class Upkeep:
                 host=self.metadata.host,
                 view=meta.view,
                 create_replica=partial(create_replica, self.network.channels),
+                drop_replica=partial(drop_replica, self.network.channels),
                 clock=around.clock,
                 rng=around.rng,
             ),

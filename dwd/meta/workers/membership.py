@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from dwd.base.clock import Clock, Rng
-from dwd.base.errors import Conflict, DwError, NotLeader, SafetyRefused
+from dwd.base.errors import Busy, Conflict, DwError, NotLeader, SafetyRefused
 from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, NodeId, ReplicaId, hex_id
 from dwd.meta.core.control.rows import Liveness
 from dwd.meta.core.membership import Seen, Step, desired, next_step
@@ -21,9 +21,11 @@ from dwd.runtime.worker import Progress
 STEP_SECONDS = 10.0
 REACHABLE_SECONDS = 3.0
 REFUSED_SECONDS = 10.0
-"""A node that could not be given a replica is passed over for so long."""
+"""A node that could not be given a replica, or told to drop one, is passed over for so long."""
+LEAVING_MAX = 256
+"""Removed replicas whose nodes are still to be told; past it the oldest is left to be found when its node is needed."""
 
-CreateReplica = Callable[[NodeId, GroupId, ReplicaId], Awaitable[None]]
+AskReplica = Callable[[NodeId, GroupId, ReplicaId], Awaitable[None]]
 
 _log = structlog.get_logger("dwd.meta")
 
@@ -41,7 +43,9 @@ class Membership(Protocol):
 
 
 class MembershipWorker:
-    """`create_replica` asks a node to hold an empty replica (dwd.raft.rpc)."""
+    """`create_replica` asks a node to hold an empty replica, `drop_replica` to forget one that was removed
+    (dwd.raft.rpc). One group's trouble keeps no other waiting.
+    """
 
     name = "meta.membership"
     idle_seconds = 0.5
@@ -52,7 +56,8 @@ class MembershipWorker:
         node: NodeId,
         host: Membership,
         view: ControlView,
-        create_replica: CreateReplica,
+        create_replica: AskReplica,
+        drop_replica: AskReplica,
         clock: Clock,
         rng: Rng,
     ) -> None:
@@ -60,20 +65,51 @@ class MembershipWorker:
         self._host = host
         self._view = view
         self._create_replica = create_replica
+        self._drop_replica = drop_replica
         self._clock = clock
         self._rng = rng
         self._refused: dict[NodeId, float] = {}
+        self._leaving: dict[tuple[NodeId, GroupId, ReplicaId], None] = {}
 
     async def work(self) -> Progress:
-        progress = Progress.IDLE
+        progress, trouble = Progress.IDLE, list[DwError]()
         for group in self._host.groups():
-            status = self._host.status(group)
-            if status.failed is not None or status.leader == 0 or status.leader != status.replica:
-                continue
-            step = self._decide(status)
-            if step is not None and await self._take(status, step):
-                progress = Progress.BUSY
+            try:
+                if await self._reconcile(group):
+                    progress = Progress.BUSY
+            except DwError as error:
+                trouble.append(error)
+        await self._dismiss()
+        if trouble:
+            raise trouble[0]
         return progress
+
+    async def _reconcile(self, group: GroupId) -> bool:
+        status = self._host.status(group)
+        if status.failed is not None or status.leader == 0 or status.leader != status.replica:
+            return False
+        step = self._decide(status)
+        return step is not None and await self._take(status, step)
+
+    async def _dismiss(self) -> None:
+        """Tell nodes of their replicas that were removed; those that cannot be told now are told later, unless they
+        left the cluster.
+        """
+        now = self._clock.monotonic()
+        for node, group, replica in tuple(self._leaving):
+            row = self._view.topology().node(node)
+            if row is None:
+                del self._leaving[node, group, replica]
+                continue
+            if row.liveness is not Liveness.UP or self._refused.get(node, now) > now:
+                continue
+            try:
+                await self._drop_replica(node, group, replica)
+            except DwError as error:
+                self._refused[node] = now + REFUSED_SECONDS
+                _log.info("removed replica not dropped yet", group=group, member_node=hex_id(node), error=str(error))
+            else:
+                del self._leaving[node, group, replica]
 
     def _decide(self, status: GroupStatus) -> Step | None:
         topology = self._view.topology()
@@ -103,8 +139,12 @@ class MembershipWorker:
         try:
             member = await self._member(status, step)
             await self._host.change(group, ConfigurationChange(kind=step.kind, member=member), deadline=deadline)
-        except (Conflict, NotLeader, SafetyRefused):
+        except (Busy, Conflict, NotLeader, SafetyRefused):
             return False
+        if step.kind is ChangeKind.REMOVE:
+            self._leaving[member.node, group, member.replica] = None
+            if len(self._leaving) > LEAVING_MAX:
+                del self._leaving[next(iter(self._leaving))]
         _log.info("membership changed", group=group, step=step.kind.name.lower(), member_node=hex_id(step.node))
         return True
 

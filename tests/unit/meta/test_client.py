@@ -105,9 +105,18 @@ async def test_groups_grow_to_their_voters_when_nodes_join(tmp_path: Path) -> No
         async def create(node: NodeId, group: GroupId, replica: ReplicaId) -> None:
             await nodes[node].host.create_replica(group, replica)
 
+        async def drop(node: NodeId, group: GroupId, replica: ReplicaId) -> None:
+            raise AssertionError("nobody is removed")
+
         workers = [
             MembershipWorker(
-                node=n.id, host=n.host, view=n.client.view, create_replica=create, clock=CLOCK, rng=SystemRng()
+                node=n.id,
+                host=n.host,
+                view=n.client.view,
+                create_replica=create,
+                drop_replica=drop,
+                clock=CLOCK,
+                rng=SystemRng(),
             )
             for n in nodes.values()
         ]

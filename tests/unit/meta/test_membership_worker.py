@@ -1,0 +1,145 @@
+"""The membership worker over a made-up host: what it asks of nodes, and when it leaves them alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dwd.base.errors import Busy, Conflict, DwError, OutcomeUnknown, Unavailable
+from dwd.base.ids import GroupId, NodeId, ReplicaId, Stamp
+from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses, NodeRow
+from dwd.meta.workers.membership import REFUSED_SECONDS, MembershipWorker
+from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, Member, MemberRole
+from dwd.runtime.clock import SystemRng
+from dwd.runtime.worker import Progress
+from tests.twins.manual_clock import ManualClock
+
+ONE, TWO = GroupId(1), GroupId(2)
+
+
+def row(number: int, liveness: Liveness = Liveness.UP) -> NodeRow:
+    return NodeRow(
+        node=NodeId(number), name=f"n{number}", addresses=NodeAddresses(grpc="", s3="", admin=""),
+        domain=Domain(zone=f"z{number}"), sealing_key=b"", sealed_keyring=b"", liveness=liveness,
+        liveness_since=Stamp(0), joined=Stamp(0),
+    )  # fmt: skip
+
+
+def voters(*numbers: int) -> Configuration:
+    return Configuration(
+        members=tuple(Member(node=NodeId(n), replica=ReplicaId(100 + n), role=MemberRole.VOTER) for n in numbers)
+    )
+
+
+class Cluster:
+    """Node 1 leads every group. `errors` are raised by what they are named after, one after another."""
+
+    def __init__(self, groups: dict[GroupId, Configuration], nodes: list[NodeRow]) -> None:
+        self.configurations = groups
+        self.nodes = {node.node: node for node in nodes}
+        self.absent: dict[NodeId, Any] = {}
+        self.done: list[tuple[Any, ...]] = []
+        self.errors: dict[str, list[DwError]] = {"change": [], "create": [], "drop": []}
+        self.clock = ManualClock()
+        view: Any = SimpleNamespace(
+            topology=lambda: SimpleNamespace(nodes=tuple(self.nodes.values()), node=self.nodes.get)
+        )
+        self.worker = MembershipWorker(
+            node=NodeId(1), host=self, view=view, create_replica=self.create, drop_replica=self.drop,
+            clock=self.clock, rng=SystemRng(),
+        )  # fmt: skip
+
+    def groups(self) -> tuple[GroupId, ...]:
+        return tuple(self.configurations)
+
+    def status(self, group: GroupId) -> Any:
+        configuration = self.configurations[group]
+        members = [SimpleNamespace(member=m, caught_up=False, last_contact_seconds=0.0) for m in configuration.members]
+        return SimpleNamespace(
+            group=group, failed=None, leader=101, replica=101, configuration=configuration, members=members
+        )
+
+    def missing(self, group: GroupId) -> Any:
+        return self.absent
+
+    async def change(self, group: GroupId, change: ConfigurationChange, *, deadline: float) -> Configuration:
+        self._maybe_raise("change")
+        self.done.append((change.kind, group, change.member.node))
+        present = self.configurations[group]
+        if change.kind is ChangeKind.REMOVE:
+            rest = tuple(m for m in present.members if m.replica != change.member.replica)
+            self.configurations[group] = Configuration(members=rest)
+        return self.configurations[group]
+
+    async def create(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
+        self._maybe_raise("create")
+        self.done.append(("create", group, node))
+
+    async def drop(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
+        self._maybe_raise("drop")
+        self.done.append(("drop", group, node, replica))
+
+    def _maybe_raise(self, name: str) -> None:
+        if self.errors[name]:
+            raise self.errors[name].pop(0)
+
+
+async def test_removed_replica_is_dropped_when_it_has_left() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4)}, [row(n) for n in (1, 2, 3, 4)])
+    assert await cluster.worker.work() is Progress.BUSY
+    assert cluster.done == [(ChangeKind.REMOVE, ONE, 4), ("drop", ONE, 4, 104)]
+    cluster.done.clear()
+    assert await cluster.worker.work() is Progress.IDLE
+    assert cluster.done == []
+
+
+async def test_removed_replica_is_dropped_later_when_its_node_does_not_answer() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4)}, [row(n) for n in (1, 2, 3, 4)])
+    cluster.errors["drop"] = [Unavailable("t.u", "down")]
+    await cluster.worker.work()
+    await cluster.worker.work()
+    assert [step[0] for step in cluster.done] == [ChangeKind.REMOVE]
+    cluster.clock.advance(REFUSED_SECONDS + 1)
+    await cluster.worker.work()
+    assert cluster.done[1:] == [("drop", ONE, 4, 104)]
+
+
+async def test_nobody_is_told_when_the_node_left_the_cluster() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4)}, [row(n) for n in (1, 2, 3)])
+    await cluster.worker.work()
+    await cluster.worker.work()
+    assert cluster.done == [(ChangeKind.REMOVE, ONE, 4)]
+
+
+async def test_replica_is_kept_when_its_removal_may_not_have_happened() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4)}, [row(n) for n in (1, 2, 3, 4)])
+    cluster.errors["change"] = [OutcomeUnknown("t.o", "no answer")]
+    with pytest.raises(OutcomeUnknown):
+        await cluster.worker.work()
+    assert cluster.done == []
+
+
+@pytest.mark.parametrize("error", [Busy("raft.leader_new", "new"), Conflict("raft.change_in_flight", "another")])
+async def test_worker_rests_when_a_change_must_wait(error: DwError) -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4)}, [row(n) for n in (1, 2, 3, 4)])
+    cluster.errors["change"] = [error]
+    assert await cluster.worker.work() is Progress.IDLE
+    assert cluster.done == []
+
+
+async def test_other_groups_are_looked_after_when_one_is_in_trouble() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4), TWO: voters(1, 2, 3, 4)}, [row(n) for n in (1, 2, 3, 4)])
+    cluster.errors["change"] = [Unavailable("t.u", "no quorum")]
+    with pytest.raises(Unavailable):
+        await cluster.worker.work()
+    assert cluster.done == [(ChangeKind.REMOVE, TWO, 4), ("drop", TWO, 4, 104)]
+
+
+async def test_node_is_passed_over_for_a_while_when_it_refused_a_replica() -> None:
+    cluster = Cluster({ONE: voters(1)}, [row(n) for n in (1, 2, 3)])
+    cluster.errors["create"] = [Conflict("raft.replica_in_use", "in use")]
+    assert await cluster.worker.work() is Progress.IDLE
+    await cluster.worker.work()
+    assert cluster.done == [("create", ONE, 3), (ChangeKind.ADD_LEARNER, ONE, 3)]
