@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock
-from dwd.base.errors import Corrupt, DeadlineExceeded, DwError, NotFound, Unavailable
+from dwd.base.errors import Busy, Corrupt, DeadlineExceeded, DwError, NotFound, Unavailable
 from dwd.base.ids import DeviceId
 from dwd.blocks.codec import Piece, pieces_of, rebuild
 from dwd.blocks.core.profiles import Kind, Profile, parse_scheme
@@ -27,6 +27,10 @@ from dwd.journal.checksum import crc32c
 from dwd.observability import metrics
 from dwd.runtime.files import Buffer
 from dwd.runtime.tasks import Tasks
+
+LAYOUT_SECONDS = 5.0
+"""How long a read waits for this node to learn of a layout that a row names."""
+LAYOUT_LOOK_SECONDS = 0.02
 
 _DEGRADED = metrics.counter("dwd.blocks.reads.degraded", "Reads that needed other fragments than the first choice", "1")
 
@@ -73,6 +77,7 @@ class BlockReader:
         """As BlockStore.read."""
         if length <= 0 or offset >= block.length:
             return []
+        await self._know_layout(block, deadline)
         profile = parse_scheme(block.profile)
         pieces = pieces_of(profile, block.length, offset, length)
         suspects: list[int] = [-1]
@@ -85,6 +90,14 @@ class BlockReader:
                 return views
             suspects.extend(index for index in gathering.used if index not in suspects)
         raise Corrupt("blocks.block_checksum", f"block {block.block.hex()} fails its checksum", block=block.block.hex())
+
+    async def _know_layout(self, block: StoredBlock, deadline: float) -> None:
+        """A row may name a layout that this node's copy of control is about to learn of: wait for it a little."""
+        until = min(deadline, self.clock.monotonic() + LAYOUT_SECONDS)
+        known = self.topology.layout_of(block.layout_epoch) is not None
+        while not known and self.clock.monotonic() < until:
+            await asyncio.sleep(LAYOUT_LOOK_SECONDS)
+            known = self.topology.layout_of(block.layout_epoch) is not None
 
     def order(self, where: Mapping[int, DeviceId]) -> list[int]:
         """Fragment indexes, best source first: answering, near, least loaded; data before parity."""
@@ -147,8 +160,8 @@ class _Gathering:
                 await self._step(deadline)
         finally:
             for task, request in self._active.items():
-                if task.cancel():
-                    self.reader.latencies.gave_up(request.device)
+                task.cancel()
+                self.reader.latencies.gave_up(request.device)
         return self._assemble()
 
     def _begin(self, deadline: float) -> None:
@@ -195,11 +208,14 @@ class _Gathering:
                 self._got[request.index] = (request.start, request.end, task.result().content)
             return True
         if error is not None and not isinstance(error, DwError):
+            self.reader.latencies.gave_up(request.device)
             raise error
         if isinstance(error, (NotFound, Corrupt)) or error is None:
             self.reader.latencies.answered(request.device, request.began, write=False)
             cause = "missing" if isinstance(error, NotFound) else "corrupt" if error is not None else "stale"
             self.reader.reports.add(self.block, self.owner, request.index, cause)
+        elif isinstance(error, Busy):
+            self.reader.latencies.gave_up(request.device)
         else:
             self.reader.latencies.failed(request.device)
         self._errors.append(error or Corrupt("blocks.fragment_stale", "a fragment is not of this block"))

@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from dwd.base.clock import Clock
-from dwd.base.errors import Busy, DeadlineExceeded, InvalidArgument
+from dwd.base.errors import DeadlineExceeded, InvalidArgument
 from dwd.base.ids import BlockId, DeviceId
+from dwd.base.limits import BLOCK_BYTES
 from dwd.base.units import MIB
+from dwd.blocks.budget import ByteBudget
 from dwd.blocks.device import Device, DeviceStats, unavailable
 from dwd.blocks.fragments import BLOCKS_ASKED_MAX, Fetched, HeldFragment, PutFragment
 from dwd.blocks.volumes.fragment import FragmentKey
 
 READ_BYTES_MAX = 128 * MIB
-"""Fragments being read at once; past it callers get Busy."""
+"""Fragments being read at once; more wait."""
 
 
 class LocalFragments:
@@ -24,7 +26,7 @@ class LocalFragments:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._devices: dict[DeviceId, Device] = {}
-        self._reading_bytes = 0
+        self._reading = ByteBudget(clock, READ_BYTES_MAX)
 
     def add(self, device: Device) -> None:
         self._devices[device.id] = device
@@ -48,15 +50,8 @@ class LocalFragments:
 
     async def get(self, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float) -> Fetched:
         here = self._device(device)
-        cost = min(length, 4 * MIB)
-        if self._reading_bytes + cost > READ_BYTES_MAX:
-            raise Busy("blocks.reads_full", f"{self._reading_bytes} bytes are being read")
-        self._reading_bytes += cost
-        try:
-            async with self._until(deadline):
-                return await here.get(key, offset, length)
-        finally:
-            self._reading_bytes -= cost
+        async with self._reading.holding(min(length, BLOCK_BYTES), deadline=deadline), self._until(deadline):
+            return await here.get(key, offset, length)
 
     async def delete(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
         self._bounded(len(keys))

@@ -16,8 +16,9 @@ import structlog
 from dwd.base.clock import Clock
 from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
 from dwd.base.ids import BlockId, DeviceId, NodeId
-from dwd.base.limits import SMALL_BLOCK_BYTES
+from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from dwd.base.units import MIB
+from dwd.blocks.budget import ByteBudget
 from dwd.blocks.fragments import Fetched, HeldFragment, PutFragment
 from dwd.blocks.rpc import wire
 from dwd.blocks.volumes.fragment import FragmentKey
@@ -31,7 +32,7 @@ WAITING_MAX = 2_000
 QUEUED_BYTES_MAX = 32 * MIB
 """Waiting to be sent on one stream."""
 INFLIGHT_BYTES_MAX = 64 * MIB
-"""Large payloads under way to or from one node."""
+"""Large payloads under way to or from one node; more wait."""
 
 _log = structlog.get_logger("dwd.blocks")
 
@@ -42,7 +43,7 @@ class RemoteFragments:
     def __init__(self, channels: Channels, clock: Clock) -> None:
         self._channels, self._clock = channels, clock
         self._streams: dict[NodeId, _Stream] = {}
-        self._inflight_bytes: dict[NodeId, int] = {}
+        self._inflight: dict[NodeId, ByteBudget] = {}
         self._tasks = Tasks("blocks.remote", _failed)
 
     async def put(self, node: NodeId, fragment: PutFragment, *, deadline: float) -> None:
@@ -72,10 +73,11 @@ class RemoteFragments:
     async def _send(self, node: NodeId, request: Sequence[Buffer], bulk: int, deadline: float) -> memoryview:
         if bulk < SMALL_BLOCK_BYTES:
             return wire.decode_response(await self._stream(node).ask(request, deadline))
-        bulk = min(bulk, 4 * MIB)
-        if self._inflight_bytes.get(node, 0) + bulk > INFLIGHT_BYTES_MAX:
-            raise Busy("blocks.node_busy", f"{INFLIGHT_BYTES_MAX} bytes are under way to node {node:016x}")
-        self._inflight_bytes[node] = self._inflight_bytes.get(node, 0) + bulk
+        budget = self._inflight.setdefault(node, ByteBudget(self._clock, INFLIGHT_BYTES_MAX))
+        async with budget.holding(min(bulk, BLOCK_BYTES), deadline=deadline):
+            return await self._call(node, request, deadline)
+
+    async def _call(self, node: NodeId, request: Sequence[Buffer], deadline: float) -> memoryview:
         try:
             channel = self._channels.to(node, Lane.BULK)
             method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{wire.SERVICE}/Call")
@@ -85,8 +87,6 @@ class RemoteFragments:
             return wire.decode_response(await _call(method, b"".join(request), seconds))
         except OutcomeUnknown as error:
             raise Unavailable("blocks.node_lost", "the connection broke; the request may be sent again") from error
-        finally:
-            self._inflight_bytes[node] -= bulk
 
     def _stream(self, node: NodeId) -> _Stream:
         stream = self._streams.get(node)

@@ -1,0 +1,69 @@
+"""What reads leave behind, and how they treat sources that are busy or unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from twins.memory_blocks import MemoryCluster
+
+from dwd.base.errors import Busy, DwError
+from dwd.base.ids import LayoutEpoch, NodeId
+from dwd.blocks.latency import FAILURES_MAX
+from dwd.blocks.ports import Owner
+
+OWNER = Owner(bucket="b", key="k")
+BIG = os.urandom(600_001)
+
+
+async def test_no_request_counts_as_under_way_when_its_reader_left_at_any_moment(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        store = cluster.stores[NodeId(1)]
+        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        for steps in range(40):
+            reading = asyncio.ensure_future(  # noqa: TID251
+                store.read(block, owner=OWNER, offset=0, length=len(BIG), deadline=cluster.soon)
+            )
+            for _ in range(steps):
+                await asyncio.sleep(0.0002)
+            reading.cancel()
+            await asyncio.wait({reading})
+            assert not any(store.latencies.inflight(device) for device in cluster.topology.views)
+
+
+async def test_a_busy_device_is_not_taken_for_a_broken_one_when_it_refuses_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        store = cluster.stores[NodeId(1)]
+        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+
+        async def busy(*_: object, **__: object) -> None:
+            raise Busy("blocks.busy", "too many")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cluster.wire, "get", busy)
+            for _ in range(FAILURES_MAX + 1):
+                with pytest.raises(DwError):
+                    await store.read(block, owner=OWNER, offset=0, length=len(BIG), deadline=cluster.soon)
+        assert all(store.latencies.usable(device) for device in cluster.topology.views)
+
+
+async def test_a_read_waits_when_the_layout_of_its_block_is_not_known_yet(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        store = cluster.stores[NodeId(1)]
+        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        layout = cluster.topology.layouts.pop()
+        early = asyncio.ensure_future(  # noqa: TID251
+            store.read(block, owner=OWNER, offset=0, length=len(BIG), deadline=cluster.soon)
+        )
+        await asyncio.sleep(0.01)
+        assert not early.done()
+        cluster.topology.layouts.append(layout)
+        assert b"".join(await asyncio.wait_for(early, 10)) == BIG
+        unknown = replace(block, layout_epoch=LayoutEpoch(99))
+        with pytest.raises(DwError):
+            await store.read(unknown, owner=OWNER, offset=0, length=9, deadline=cluster.clock.monotonic() + 0.1)
