@@ -22,25 +22,18 @@ class BlockShelf:
         self.held: dict[BlockId, bytes] = {}
         self.discarded: list[BlockId] = []
         self.writes = 0
-        self.most_at_once = 0
         self.fail_at = 0
         self.gate: asyncio.Event | None = None
         self.reads: list[tuple[int, int, int]] = []
         self.read_gate: asyncio.Event | None = None
         self.reads_ended = 0
-        self._running = 0
 
     async def write(self, data: Buffer, *, profile: str, owner: Owner, deadline: float) -> StoredBlock:
         self.writes += 1
         number = self.writes
-        self._running += 1
-        self.most_at_once = max(self.most_at_once, self._running)
-        try:
-            await (self.gate.wait() if self.gate is not None else asyncio.sleep(0))
-            if number == self.fail_at:
-                raise Unavailable("test.write_failed", "no device takes it")
-        finally:
-            self._running -= 1
+        await (self.gate.wait() if self.gate is not None else asyncio.sleep(0))
+        if number == self.fail_at:
+            raise Unavailable("test.write_failed", "no device takes it")
         block = BlockId(stamp_of(SystemClock().unix_ms()).to_bytes(8) + number.to_bytes(8))
         self.held[block] = bytes(data)
         return StoredBlock(block=block, profile="replica-3", length=len(data), crc32c=0, layout_epoch=LayoutEpoch(1))

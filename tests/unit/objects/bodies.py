@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from dwd.base.errors import InvalidArgument
@@ -26,6 +26,7 @@ class Pieces:
     breaks: bool = False
     hangs: bool = False
     kept: Checksum | None = None
+    taken: int = 0
 
     @property
     def length(self) -> int | None:
@@ -35,8 +36,9 @@ class Pieces:
     def data(self) -> bytes:
         return b"".join(bytes([number]) * BLOCK_BYTES for number in range(self.count))
 
-    async def chunks(self) -> AsyncIterator[Buffer]:
+    async def chunks(self) -> AsyncGenerator[Buffer, None]:
         for number in range(self.count):
+            self.taken += 1
             yield bytes([number]) * BLOCK_BYTES
         if self.breaks:
             raise InvalidArgument("s3.bad_digest", "does not match")
