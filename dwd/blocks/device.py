@@ -253,7 +253,8 @@ class Device:
         if self.state is DeviceState.OPEN:
             await self._look_at_space()
             volumes = self.volumes
-            await volumes.flush()
+            if not volumes.maintenance.locked():  # else a compaction has it for long; the figures may be a little old
+                await volumes.flush()
             by_volume = await volumes.run(volumes.index.live)
             fragments, live = sum(n for n, _ in by_volume.values()), sum(b for _, b in by_volume.values())
         return DeviceStats(

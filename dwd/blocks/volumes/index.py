@@ -34,6 +34,7 @@ CREATE TABLE fragments (
 CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), journal BLOB, segment INTEGER, offset INTEGER,
     sequence INTEGER);
 """
+_PLACE_OF = "SELECT segment, offset, head, length FROM fragments WHERE block = ? AND idx = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class FragmentIndex:
         """
         self._lock = threading.Lock()
         self._journal = journal
+        self._live: dict[int, tuple[int, int]] | None = None
         try:
             self._db = apsw.Connection(path, vfs=vfs or None)
             self._prepare()
@@ -74,10 +76,7 @@ class FragmentIndex:
 
     def find(self, key: FragmentKey) -> Place | None:
         with self._using():
-            row = self._db.execute(
-                "SELECT segment, offset, head, length FROM fragments WHERE block = ? AND idx = ?",
-                (key.block, key.index),
-            ).fetchone()
+            row = self._db.execute(_PLACE_OF, (key.block, key.index)).fetchone()
         return None if row is None else Place(*row)
 
     def of_block(self, block: BlockId) -> list[tuple[int, Place]]:
@@ -108,33 +107,60 @@ class FragmentIndex:
         """Apply `changes`; the checkpoint comes with the last of them."""
         pieces = [changes[at : at + FLUSH_ROWS_MAX] for at in range(0, len(changes), FLUSH_ROWS_MAX)] or [()]
         for number, piece in enumerate(pieces, 1):
-            with self._using(), self._db:
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO fragments VALUES (?, ?, ?, ?, ?, ?)",
-                    [(k.block, k.index, p.segment, p.offset, p.head, p.length) for k, p in piece if p is not None],
-                )
-                self._db.executemany(
-                    "DELETE FROM fragments WHERE block = ? AND idx = ?",
-                    [(k.block, k.index) for k, p in piece if p is None],
-                )
-                if checkpoint is not None and number == len(pieces):
-                    self._db.execute(
-                        "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)",
-                        (self._journal, checkpoint.segment, checkpoint.offset, checkpoint.sequence),
-                    )
+            with self._using():
+                live = dict(self._counted())
+                self._live = None  # until this piece is in: a failed transaction leaves nothing to go by
+                with self._db:
+                    self._count(live, piece)
+                    self._store(piece, checkpoint if number == len(pieces) else None)
+                self._live = live
+
+    def _store(self, piece: Sequence[tuple[FragmentKey, Place | None]], checkpoint: Checkpoint | None) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO fragments VALUES (?, ?, ?, ?, ?, ?)",
+            [(k.block, k.index, p.segment, p.offset, p.head, p.length) for k, p in piece if p is not None],
+        )
+        self._db.executemany(
+            "DELETE FROM fragments WHERE block = ? AND idx = ?",
+            [(k.block, k.index) for k, p in piece if p is None],
+        )
+        if checkpoint is not None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)",
+                (self._journal, checkpoint.segment, checkpoint.offset, checkpoint.sequence),
+            )
 
     def clear(self) -> None:
         with self._using(), self._db:
+            self._live = None
             self._db.execute("DELETE FROM fragments")
             self._db.execute("DELETE FROM checkpoint")
 
     def live(self) -> Mapping[int, tuple[int, int]]:
-        """Fragments and bytes in use by volume."""
+        """Fragments and bytes in use by volume. Counted once, then kept."""
         with self._using():
+            return dict(self._counted())
+
+    def _counted(self) -> Mapping[int, tuple[int, int]]:
+        if self._live is None:
             rows: list[Any] = self._db.execute(
                 "SELECT segment, count(*), sum(head + length) FROM fragments GROUP BY segment"
             ).fetchall()
-        return {row[0]: (row[1], row[2]) for row in rows}
+            self._live = {row[0]: (row[1], row[2]) for row in rows}
+        return self._live
+
+    def _count(self, live: dict[int, tuple[int, int]], piece: Sequence[tuple[FragmentKey, Place | None]]) -> None:
+        """What storing `piece` will do to the counts."""
+        for key, place in piece:
+            row = self._db.execute(_PLACE_OF, (key.block, key.index)).fetchone()
+            if row is not None:
+                count, size = live.get(row[0], (0, 0))
+                live[row[0]] = (count - 1, size - row[2] - row[3])
+            if place is not None:
+                count, size = live.get(place.segment, (0, 0))
+                live[place.segment] = (count + 1, size + place.bytes)
+        for segment in [segment for segment, (count, _) in live.items() if count == 0]:
+            del live[segment]
 
     def segments(self) -> Iterator[int]:
         return iter(self.live())
