@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -34,6 +35,7 @@ for group in (cluster, node, bucket, object_, user, key, worker, context, dev):
 
 def main() -> None:
     """Entry point: run the command, print errors with what to do next, exit with the code of their kind."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when grpc is imported; its core else prints to stderr
     as_json = "--json" in sys.argv[1:]
     try:
         sys.exit(app(standalone_mode=False) if as_json else app())

@@ -144,6 +144,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Entry point: errors are printed with what to do next, the exit code says their kind."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when grpc is imported; its core else prints beside the log
     try:
         app()
     except DwError as error:
