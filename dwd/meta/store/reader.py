@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from dwd.base.errors import Corrupt, Unavailable
+from dwd.base.errors import Corrupt, StorageFailed, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId, LogIndex
 from dwd.meta.core.control import read as control_read
 from dwd.meta.core.query import Query
@@ -45,7 +45,17 @@ class GroupReader:
         return found
 
     def inside(self, work: Callable[[Reader], A], *, index_min: LogIndex) -> A:
-        """`work` in one read transaction."""
+        """`work` in one read transaction; once more if another generation took this one's place meanwhile."""
+        while True:
+            number = self._live().number
+            try:
+                return self._inside(work, index_min)
+            except (Corrupt, StorageFailed):
+                if self._live().number == number:
+                    raise
+                self.close()
+
+    def _inside(self, work: Callable[[Reader], A], index_min: LogIndex) -> A:
         with translated("reading"):
             connection, tx = self._open()
             connection.execute("BEGIN")

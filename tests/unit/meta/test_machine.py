@@ -8,11 +8,12 @@ from typing import Any
 import apsw
 import pytest
 
-from dwd.base.errors import Corrupt, InvariantViolation, StorageFailed, VersionRefused
+from dwd.base.errors import Corrupt, InvariantViolation, NotFound, StorageFailed, VersionRefused
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex, NodeId, ReplicaId, Term
 from dwd.meta.core.shard.commands import PutObject
 from dwd.meta.core.shard.queries import GetCounts, HeadObject
-from dwd.meta.store.machine import SqliteMachine
+from dwd.meta.store.machine import Live, SqliteMachine
+from dwd.meta.store.reader import GroupReader
 from dwd.raft.core.configuration_codec import encode_configuration
 from dwd.raft.core.types import Configuration, Entry, EntryKind, Member, MemberRole
 from dwd.runtime.os_files import OsFiles
@@ -144,7 +145,7 @@ def test_snapshot_is_refused_and_the_live_one_stays_when_it_is_bad(shard: Group,
         copy.unlink()
     expected = other.machine.position() if wrong == "position" else meta
     before = other.machine.position()
-    with pytest.raises((Corrupt, Exception)):
+    with pytest.raises(NotFound if wrong == "missing" else Corrupt):
         other.machine.install_snapshot(copy, expected)
     assert other.machine.position() == before
     other.close()
@@ -308,3 +309,17 @@ class CrashingFiles(OsFiles):
     def remove(self, path: Path) -> None:
         self._tick()
         super().remove(path)
+
+
+def test_answer_comes_from_the_new_generation_when_the_old_one_vanishes_meanwhile(shard: Group, tmp_path: Path) -> None:
+    shard.send(put("k"))
+    looks = iter([Live(path=tmp_path / "swept" / "state.db", number=1)] * 2)
+    reader = GroupReader(SHARD, lambda: next(looks, Live(path=shard.machine.live.path, number=2)), vfs="")
+    assert reader.answer(HeadObject(bucket="b", key="k"), index_min=LogIndex(1)).object is not None
+    reader.close()
+
+
+def test_reader_fails_when_the_live_database_is_gone(tmp_path: Path) -> None:
+    reader = GroupReader(SHARD, lambda: Live(path=tmp_path / "gone" / "state.db", number=1), vfs="")
+    with pytest.raises(StorageFailed):
+        reader.answer(HeadObject(bucket="b", key="k"), index_min=LogIndex(1))

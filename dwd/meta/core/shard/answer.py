@@ -7,8 +7,21 @@ from dwd.meta.core.query import Query
 from dwd.meta.core.shard import queries, read_blocks, read_objects, read_uploads
 from dwd.meta.core.tx import Reader
 
-LONG = (queries.ListObjects, queries.ListUploads, queries.ListParts, queries.BlockPage, queries.RepairPage)
-"""Pages that may take milliseconds: answered off the loop."""
+LONG = (
+    queries.ListObjects,
+    queries.GetBlocks,
+    queries.GetPartBounds,
+    queries.ListUploads,
+    queries.ListParts,
+    queries.GetUsage,
+    queries.GetCounts,
+    queries.GcPage,
+    queries.RepairPage,
+    queries.BlockPage,
+    queries.FindBlocks,
+    queries.ChangesPage,
+)
+"""Pages, sums and what reads a whole manifest may take milliseconds: answered off the loop."""
 
 
 def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR0911, PLR0912 - a table
