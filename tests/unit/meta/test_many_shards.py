@@ -18,9 +18,9 @@ from dwd.meta.core.shard.queries import HeadObject, ListObjects, ListUploads
 from dwd.meta.view import ControlView
 from tests.twins.meta_group import Group
 
-KEYS = sorted(
-    {"".join(letters) for count in (1, 2, 3) for letters in product("at/z", repeat=count)} | {"ä", "t/€", "😀"}
-)
+PLAIN = {"".join(letters) for count in (1, 2, 3) for letters in product("at/z", repeat=count)}
+KEYS = sorted(PLAIN | {"ä", "t/€", "😀"})
+PREFIXES = ("", "a", "t", "t/", "t/t", "tz", "none")
 STARTS = {
     2: (b"", shard_key("b", "t")),
     3: (b"", shard_key("b", "t/"), shard_key("b", "t/t")),
