@@ -32,7 +32,9 @@ def _message(totals: RecountTotals, *, finished: bool) -> pb.RecountProgress:
 
 
 async def everywhere(context: AdminContext, *, verify_pages: bool) -> AsyncIterator[pb.RecountProgress]:
-    """Every shard, each at its leader. Raises Unavailable when a node breaks off or a shard was led by none of them."""
+    """Every shard, each at its leader. Raises Unavailable when a node breaks off or a shard changes its
+    leader meanwhile.
+    """
     nodes = [row.node for row in context.meta.view.topology().nodes if row.liveness is Liveness.UP]
     latest: dict[NodeId, pb.RecountProgress] = {}
     news: asyncio.Queue[BaseException | None] = asyncio.Queue(WAITING_MAX)
@@ -56,7 +58,8 @@ async def everywhere(context: AdminContext, *, verify_pages: bool) -> AsyncItera
                 if failure is not None:
                     raise Unavailable("recount.broken", f"the recount broke off: {failure}", hint="run it again")
                 finished = len(latest) == len(nodes) and all(p.finished for p in latest.values())
-                if finished and {g for p in latest.values() for g in p.groups} != set(context.meta.shards()):
+                counted = sorted(group for progress in latest.values() for group in progress.groups)
+                if finished and counted != sorted(context.meta.shards()):  # led by none of them, or by two in turn
                     raise Unavailable("recount.no_leader", "a shard changed its leader meanwhile", hint="run it again")
                 yield _sum(latest, finished=finished)
         finally:
