@@ -39,6 +39,11 @@ class Generations:
             raise Corrupt("meta.database_missing", f"{path} is not there")
         return path
 
+    def databases(self) -> list[Path]:
+        """Every database there is, live or not."""
+        paths = [self._directory / name / DATABASE for name in self._names() if _NAME.fullmatch(name) is not None]
+        return [path for path in paths if self._files.exists(path)]
+
     def prepare(self) -> Path:
         """An empty directory for a new database, later than all others; the path its database must have."""
         self._files.make_directory(self._directory)

@@ -153,6 +153,7 @@ class SqliteMachine:
         self._connection.close()
 
     def _create(self) -> Path:
+        self._require_no_remains()
         self._generations.sweep()
         path = self._generations.prepare()
         connection = database.connect(path, vfs=self._vfs, create=True)
@@ -163,6 +164,14 @@ class SqliteMachine:
             connection.close()
         self._generations.make_live(path)
         return path
+
+    def _require_no_remains(self) -> None:
+        """An interrupted creation leaves a database that has applied nothing. One that has is no longer named by
+        CURRENT for some other reason, and may be the last copy. Raises Corrupt.
+        """
+        for path in self._generations.databases():
+            if _applied_in(path, self._vfs) > 0:
+                raise Corrupt("meta.current_missing", f"{path} holds data, but no CURRENT says that it is live")
 
     def _load(self, path: Path, *, number: int) -> None:
         self._position = database.read_position(self._connection)
@@ -239,3 +248,15 @@ class SqliteMachine:
                 "meta.snapshot_position",
                 f"the snapshot stands at {found.index} of term {found.term}, not where it should ({expected.index})",
             )
+
+
+def _applied_in(path: Path, vfs: str) -> int:
+    """Where a database stands; 0 if it cannot be read."""
+    try:
+        connection = database.connect(path, vfs=vfs)
+        try:
+            return database.read_position(connection).index
+        finally:
+            connection.close()
+    except (apsw.Error, Corrupt):
+        return 0
