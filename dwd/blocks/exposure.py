@@ -7,13 +7,15 @@ devices that are down changes, all rows are walked once, page by page.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock
 from dwd.base.errors import Unavailable
 from dwd.base.ids import BlockId, DeviceId, GroupId
-from dwd.blocks.core.profiles import parse_scheme
+from dwd.blocks.core.profiles import Profile, parse_scheme
+from dwd.blocks.core.substitutes import one_node
 from dwd.blocks.reading import locations
 from dwd.blocks.topology import DeviceHealth, Topology
 from dwd.meta.catalogue import BlockCatalogue
@@ -29,7 +31,9 @@ LAST_PLACEMENT = 0xFFFF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """`degraded`: short of a fragment, or with one on loan. `at_risk`: one more device lost makes it unreadable."""
+    """`degraded`: short of a fragment, or with one on loan. `at_risk`: one more node lost makes it unreadable; one more
+    device where the layout never survived a node.
+    """
 
     degraded: int = 0
     at_risk: int = 0
@@ -69,7 +73,11 @@ class ExposureWorker:
     async def work(self) -> Progress:
         down = frozenset(d.device for d in self._topology.devices().values() if d.health is not DeviceHealth.UP)
         busy = False
-        for group in self._catalogue.groups():
+        groups = self._catalogue.groups()
+        # What was counted of a shard before it was led elsewhere says nothing now.
+        self._walks = {group: walk for group, walk in self._walks.items() if group in groups}
+        self._finished = {group: count for group, count in self._finished.items() if group in groups}
+        for group in groups:
             walk = self._walks.get(group)
             if walk is None or walk.down != down:
                 if self._is_recent(group, down):
@@ -113,7 +121,16 @@ class ExposureWorker:
             places = locations(self._topology, row)
         except Unavailable:
             return True, True
-        there = Counter(device for device in places.values() if device not in down)
-        count = there.total()
-        at_risk = scheme.parity > 0 and count - max(there.values(), default=0) < scheme.data
-        return row.needs_repair or count < scheme.fragments, at_risk
+        there = {index: device for index, device in places.items() if device not in down}
+        at_risk = scheme.parity > 0 and len(there) - self._largest_loss(row, scheme, there) < scheme.data
+        return row.needs_repair or len(there) < scheme.fragments, at_risk
+
+    def _largest_loss(self, row: StoredBlock, scheme: Profile, there: Mapping[int, DeviceId]) -> int:
+        """The most fragments that go with one failure domain."""
+        layout = self._topology.layout_of(row.layout_epoch)
+        intended = layout.places(row.block, scheme.fragments) if layout is not None else ()
+        views = self._topology.devices()
+        nodes = {device: view.node for device, view in views.items()}
+        if one_node(intended, nodes) <= scheme.parity:
+            return one_node(there.values(), nodes)
+        return max(Counter(there.values()).values(), default=0)

@@ -20,8 +20,8 @@ def one_more_loss(places: Sequence[DeviceId], intended: Sequence[DeviceId], node
     """Whether the block as placed survives one more domain, as far as the layout itself would have."""
     if parity == 0:
         return True
-    if _fullest(nodes.get(d, NodeId(0)) for d in intended) <= parity:
-        return _fullest(nodes.get(d, NodeId(0)) for d in places) <= parity
+    if one_node(intended, nodes) <= parity:
+        return one_node(places, nodes) <= parity
     if _fullest(intended) <= parity:
         return _fullest(places) <= parity
     return True
@@ -48,6 +48,11 @@ def substitute(
         if best is None or score < best:
             best, found = score, device
     return found
+
+
+def one_node(places: Iterable[DeviceId], nodes: Mapping[DeviceId, NodeId]) -> int:
+    """The most fragments of a block at `places` that go with one node."""
+    return _fullest(nodes.get(device, NodeId(0)) for device in places)
 
 
 def _fullest(domains: Iterable[int]) -> int:
