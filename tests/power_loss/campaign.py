@@ -38,17 +38,16 @@ KINDS = (Kind.ALL, Kind.SOME, Kind.DOUBT)
 
 
 class Campaign:
-    """`with Campaign(...)` makes the cluster; `run` plays rounds on it."""
+    """`with Campaign(...)` starts a cluster that is up and stopped; `run` plays rounds on it."""
 
-    def __init__(self, root: Path, *, nodes: int, profile: str, seed: int, say: Callable[[str], None] = print) -> None:
-        self.cluster = PowerCluster(root, nodes=nodes, profile=profile)
+    def __init__(self, cluster: PowerCluster, *, seed: int, say: Callable[[str], None] = print) -> None:
+        self.cluster = cluster
         self.ledger = Ledger()
         self._seed = seed
         self._say = say
 
     def __enter__(self) -> Campaign:
         try:
-            self.cluster.up()
             _ = self.cluster.start()
             self._endpoints = clients(self.cluster.s3)
             self._endpoints[0].create_bucket(Bucket=BUCKET)
@@ -115,7 +114,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dwd-power-") as scratch:
         root = options.dir or Path(scratch)
         try:
-            with Campaign(root, nodes=options.nodes, profile=options.profile, seed=options.seed) as campaign:
+            cluster = PowerCluster(root, nodes=options.nodes, profile=options.profile)
+            cluster.up()
+            with Campaign(cluster, seed=options.seed) as campaign:
                 campaign.run(options.rounds, ignoring=options.ignore_syncs)
         except Loss as loss:
             sys.stderr.write(f"LOST (seed {options.seed}): {loss}\n")

@@ -5,6 +5,7 @@ group had when that segment began: a group that still has all of it lost nothing
 same last index and term mean the same entries); one that has not shows a hole. Entries written after a damage are
 never joined to entries from before it: what was lost between may have replaced some of those. A torn batch at the
 very end has no later witness, so its groups stay doubtful until the leader has confirmed them (Doubt.TAIL, durable).
+Source: docs/adr/0005-whom-a-damaged-log-batch-puts-in-doubt.md says why this is safe.
 Hazard: a group whose every record was lost is not known here at all. Whoever has its database but no log must treat
 the replica as one that lost its vote.
 """
@@ -211,9 +212,11 @@ class Replay:
             for group in self._groups.values():
                 group.suspected(doubt)
             return
+        doubted: set[int] = set()
         for header in damage.frames:
             if header.kind == RecordKind.OPENED:
                 continue
+            doubted.add(header.group)
             name, replica = GroupId(header.group), ReplicaId(header.replica)
             known = self._groups.get(name)
             if known is None or (known.bounds.replica != replica and doubt is Doubt.CORRUPT):
@@ -221,8 +224,10 @@ class Replay:
                 known = self._groups[name] = _Group(bounds=GroupBounds(group=name, replica=replica))
             known.suspected(doubt)
         for header, payload in damage.sound:
-            # Not as an opening, even if it was one: a group whose record there was lost has not left.
-            self._frame(header, payload)
+            # Not as an opening, even if it was one: a group whose record there was lost has not left. And nothing of a
+            # group that lost a frame: whether that came before or after, what follows must not be joined to it.
+            if header.group not in doubted:
+                self._frame(header, payload)
 
 
 def bounds_of(opening: GroupOpening) -> GroupBounds:
