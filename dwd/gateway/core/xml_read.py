@@ -1,7 +1,7 @@
 """Reading S3 documents of strangers: no DTD, no entities, no network, depth and size bounded.
 
 Invariants: a document with a DOCTYPE is refused before anything in it is expanded; namespaces are optional and
-ignored, as AWS does.
+ignored, as AWS does; a document is UTF-8 whatever it says of itself, or a DOCTYPE could hide in another encoding.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Element = etree._Element  # noqa: SLF001  # the only name lxml has for the type
 def parse_document(data: bytes, root: str) -> Element:
     """The root element, called `root`. Raises InvalidArgument s3.malformed_xml."""
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False,
-        remove_comments=True, remove_pis=True,
+        encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False,
+        huge_tree=False, remove_comments=True, remove_pis=True,
     )  # fmt: skip
     if b"<!" in data:
         # The only uses of "<!" are DOCTYPE, comments and CDATA: none belongs into a request.

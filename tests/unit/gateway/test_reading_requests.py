@@ -272,6 +272,16 @@ BOMB = (
 OUTSIDE = b'<!DOCTYPE l [<!ENTITY x SYSTEM "file:///etc/passwd">]><Delete><Object><Key>&x;</Key></Object></Delete>'
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-7"])
+def test_a_document_type_is_refused_when_it_hides_in_another_encoding(encoding: str) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?>'
+    text += "<!DOCTYPE Delete [<!ENTITY a 'k'>]><Delete><Object><Key>k</Key></Object></Delete>"
+    data = text.encode(encoding)
+    if encoding == "utf-7":
+        data = text.replace("<!", "+ADwAIQ-").encode()
+    assert code_of(read_batch, data) == "s3.malformed_xml"
+
+
 @pytest.mark.parametrize(
     "data",
     [
