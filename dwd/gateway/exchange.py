@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ class Exchange:
     objects: Objects
     clock: Clock
     options: GatewayOptions
+    filling: asyncio.Semaphore
     executor: Executor | None
 
     @property
@@ -41,14 +43,18 @@ class Exchange:
         Raises InvalidArgument when its head already cannot hold.
         """
         plan = plan_payload(self.head.headers, self.identity.payload, own_checksum=own_checksum)
-        return UploadBody(self.source, plan, self.identity.signing, self.executor)
+        return UploadBody(
+            self.source,
+            plan,
+            self.identity.signing,
+            self.executor,
+            filling=self.filling,
+            seconds_for=self.options.transfer_seconds,
+        )
 
     def deadline(self, transfer_bytes: int = 0) -> float:
         """When an operation that moves so many bytes must be done, on the monotonic clock."""
-        options = self.options
-        return (
-            self.clock.monotonic() + options.operation_seconds + transfer_bytes / options.transfer_bytes_per_second_min
-        )
+        return self.clock.monotonic() + self.options.transfer_seconds(transfer_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Buffer = b""
-    stream: AsyncIterator[Buffer] | None = None
+    stream: AsyncGenerator[Buffer, None] | None = None
     length: int | None = None
 
 

@@ -24,7 +24,9 @@ class GatewayOptions:
     operation_seconds: float = 30.0
     """For the metadata part of an operation, and for any single step of a transfer."""
     transfer_bytes_per_second_min: int = 128 * KIB
-    """A body gets `operation_seconds` and as long as it takes at this rate."""
+    """A body, and each block of it, gets `operation_seconds` and as long as it takes at this rate."""
+    blocks_filling_max: int = 16
+    """Block-sized buffers being filled from clients; a request waits for one before it reads on."""
     idle_seconds: float = 60.0
     """Silence of a client in the middle of a body, in or out, after which the request is given up."""
     keep_alive_seconds: float = 75.0
@@ -35,3 +37,7 @@ class GatewayOptions:
     backlog: int = 1_024
     access_log: bool = False
     """A line for every request, at about 0.1 ms of CPU each; answers of 500 and above are always logged."""
+
+    def transfer_seconds(self, size: int) -> float:
+        """What a client may take for so many bytes."""
+        return self.operation_seconds + size / self.transfer_bytes_per_second_min

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -11,6 +12,7 @@ from dwd.base.errors import DwError
 from dwd.gateway import telemetry
 from dwd.gateway.exchange import Reply
 from dwd.gateway.telemetry import AccessRecord
+from dwd.runtime.files import Buffer
 
 _SERVER = "dwd"
 _BODILESS = frozenset({204, 304})
@@ -34,22 +36,28 @@ async def send(
                 async with asyncio.timeout(idle_seconds):
                     await response.write_eof()
             record.bytes_out = len(reply.body)
-            return response
-        async for chunk in reply.stream:
-            async with asyncio.timeout(idle_seconds):
-                await response.write(chunk)
-            record.bytes_out += len(chunk)
-        if record.bytes_out != reply.length:
-            _break(request, record, "gateway.short_answer")
-            return response
-        await response.write_eof()
-    except TimeoutError:
-        _break(request, record, "client stopped reading")
-    except ConnectionError:
-        _break(request, record, "client went away")
-    except DwError as error:
-        _break(request, record, error.code)
+        else:
+            await _stream(response, reply.stream, record, idle_seconds)
+            if record.bytes_out == reply.length:
+                await response.write_eof()
+            else:
+                _break(request, record, "gateway.short_answer")
+    except (TimeoutError, ConnectionError, DwError) as error:
+        _break(request, record, _reason(error))
+    finally:
+        if reply.stream is not None:
+            await reply.stream.aclose()
     return response
+
+
+async def _stream(
+    response: web.StreamResponse, stream: AsyncIterator[Buffer], record: AccessRecord, idle_seconds: float
+) -> None:
+    async for chunk in stream:
+        async with asyncio.timeout(idle_seconds):
+            await response.write(chunk)
+        record.bytes_out += len(chunk)
+        del chunk
 
 
 def _response(request: web.BaseRequest, reply: Reply, record: AccessRecord) -> web.StreamResponse:
@@ -64,6 +72,12 @@ def _response(request: web.BaseRequest, reply: Reply, record: AccessRecord) -> w
     if reply.status not in _BODILESS:
         response.content_length = len(reply.body) if reply.length is None else reply.length
     return response
+
+
+def _reason(error: TimeoutError | ConnectionError | DwError) -> str:
+    if isinstance(error, DwError):
+        return str(error)
+    return "client stopped reading" if isinstance(error, TimeoutError) else "client went away"
 
 
 def _break(request: web.BaseRequest, record: AccessRecord, reason: str) -> None:

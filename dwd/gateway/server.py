@@ -60,6 +60,7 @@ class S3Server:
         self._authenticator = Authenticator(
             credentials, clock, region=self._options.region, domains=self._options.domains
         )
+        self._filling = asyncio.Semaphore(self._options.blocks_filling_max)
         self._executor = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="dwd-gateway-hash")
         self._id_prefix = secrets.token_hex(5).upper()
         self._served = 0
@@ -161,6 +162,7 @@ class S3Server:
             objects=self._objects,
             clock=self._clock,
             options=self._options,
+            filling=self._filling,
             executor=self._executor,
         )
         return await HANDLERS[operation](exchange)

@@ -34,6 +34,7 @@ from dwd.node.storage import Storage
 from dwd.node.surroundings import Surroundings
 from dwd.node.topology import ControlTopology
 from dwd.raft.rpc.admin_client import create_replica, drop_replica
+from dwd.runtime.allocator import TrimWorker
 from dwd.runtime.tasks import Tasks
 from dwd.runtime.worker import Worker
 from dwd.runtime.workers import WorkerRunner
@@ -134,6 +135,7 @@ class Upkeep:
             LivenessWorker(node=around.identity.node_id, client=meta, host=self.metadata.host, clock=around.clock),
             UpkeepWorker(client=meta, clock=around.clock),
             DeletionWorker(client=meta, clock=around.clock),
+            TrimWorker(),
         )
 
     def _block_workers(self) -> tuple[Worker, ...]:

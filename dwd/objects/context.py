@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dwd.base.clock import Clock
@@ -25,13 +26,19 @@ from dwd.security.keyring import Keyring
 
 C = TypeVar("C", bound=KeyedCommand)
 BUCKET_LOOKS_MAX = 3
+BLOCKS_WRITING_MAX = 8
+"""Blocks that one node writes at a time, of all requests: each costs about four times its size while its fragments are
+encoded and sent, and two or three saturate the devices.
+"""
+BLOCKS_READING_MAX = 8
+"""Blocks that one node fetches at a time, of all downloads: what a slow client has not taken is not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Shared by all verbs of one node. `inline_bytes_max` is the largest object that rides in its command; `hashing`
     runs digests of large buffers beside the event loop;
-    `tasks` owns reads ahead of what a client has taken.
+    `tasks` owns reads ahead of what a client has taken; `writing` and `reading` are held while a block is.
     """
 
     meta: MetaClient
@@ -41,6 +48,8 @@ class Context:
     hashing: Executor
     tasks: Tasks
     inline_bytes_max: int
+    writing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_WRITING_MAX))
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_READING_MAX))
 
 
 async def bucket_for(context: Context, caller: Caller, bucket: str, *, deadline: float) -> BucketRow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from dwd.base.errors import Conflict, InvalidArgument
@@ -43,7 +43,7 @@ class ReaderBody:
     def length(self) -> int | None:
         return self._reader.range.end - self._reader.range.start
 
-    def chunks(self) -> AsyncIterator[Buffer]:
+    def chunks(self) -> AsyncGenerator[Buffer, None]:
         return self._reader.chunks()
 
     def checksum(self) -> Checksum | None:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from dwd.runtime.files import Buffer
+
+STEP_SECONDS = 30.0
+"""The longest that one step of a download may take: whoever reads a large object slowly is not cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +92,10 @@ class Body(Protocol):
         """Bytes that will come, where the client said so."""
         ...
 
-    def chunks(self) -> AsyncIterator[Buffer]:
+    def chunks(self) -> AsyncGenerator[Buffer, None]:
         """A buffer that was yielded is the consumer's: it is never changed or used again. Raises InvalidArgument at the
         end when length, signature or declared checksum does not hold: then the put must fail and leave nothing behind.
+        To be closed by whoever stops early: it may hold what others wait for.
         """
         ...
 
@@ -128,7 +132,11 @@ class ObjectReader(Protocol):
         """What `chunks` yields; the whole object unless a range was asked for."""
         ...
 
-    def chunks(self) -> AsyncIterator[Buffer]: ...
+    def chunks(self) -> AsyncGenerator[Buffer, None]:
+        """To be closed by whoever stops early. However long the reader takes to ask, each next piece comes in
+        STEP_SECONDS or not at all. Raises Corrupt, Unavailable, DeadlineExceeded.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +249,10 @@ class Objects(Protocol):
         part_number: int | None = None,
         deadline: float,
     ) -> ObjectReader:
-        """Raises InvalidArgument objects.range_not_satisfiable (field size), objects.no_such_part."""
+        """`deadline` is that of opening alone; reading has one for each step (STEP_SECONDS).
+
+        Raises InvalidArgument objects.range_not_satisfiable (field size), objects.no_such_part.
+        """
         ...
 
     async def head(self, caller: Caller, bucket: str, key: str, *, deadline: float) -> ObjectInfo: ...

@@ -1,19 +1,28 @@
-"""Open and read: one linearizable look at the metadata, then verified bytes with one block fetched ahead."""
+"""Open and read: one linearizable look at the metadata, then verified bytes with one block fetched ahead.
+
+Invariants: a reader holds at most two blocks; each step has a deadline of its own, the whole has none, so that slow
+clients can read large objects; within a step what may pass by itself (a node that fails over, a device that is busy)
+is tried again: half an answer cannot be taken back.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from dwd.base.errors import Corrupt, InvalidArgument
+from dwd.base.errors import Busy, Corrupt, InvalidArgument, Unavailable
 from dwd.blocks.ports import Owner
 from dwd.meta.core.shard.queries import GetBlocks, GetObject, GetPartBounds, HeadObject, ObjectAnswer
 from dwd.meta.core.shard.rows import ObjectRow, PlacedBlock
 from dwd.objects.context import Context, bucket_for, inline_context, no_such_key, object_info
 from dwd.objects.core.ranges import resolve
-from dwd.objects.ports import ByteRange, Caller, ObjectInfo, ObjectReader, RangeRequest
+from dwd.objects.ports import STEP_SECONDS, ByteRange, Caller, ObjectInfo, ObjectReader, RangeRequest
 from dwd.runtime.files import Buffer
 
+AGAIN_SECONDS_MIN = 0.05
+AGAIN_SECONDS_MAX = 1.0
+"""Pause before a block is asked for again; doubles from one to the other."""
 BLOCKS_PER_LOOK = 1_000
 """Block rows fetched with the object's: an object of up to 4 GiB needs no second look while it is streamed."""
 
@@ -52,7 +61,7 @@ async def open_object(
     answer = await context.meta.read(query, deadline=deadline)
     if answer.object is None:
         raise no_such_key(bucket, key)
-    return Reader(context, answer.object, answer, resolve(wanted, answer.object.size), deadline=deadline)
+    return Reader(context, answer.object, answer, resolve(wanted, answer.object.size))
 
 
 async def _part_range(context: Context, bucket: str, key: str, number: int, *, deadline: float) -> RangeRequest | None:
@@ -67,14 +76,11 @@ async def _part_range(context: Context, bucket: str, key: str, number: int, *, d
 class Reader:
     """An opened object. `chunks` yields verified bytes of `range` in order, once."""
 
-    def __init__(
-        self, context: Context, row: ObjectRow, answer: ObjectAnswer, wanted: ByteRange, *, deadline: float
-    ) -> None:
+    def __init__(self, context: Context, row: ObjectRow, answer: ObjectAnswer, wanted: ByteRange) -> None:
         self._context = context
         self._row = row
         self._answer = answer
         self._range = wanted
-        self._deadline = deadline
         self._info = object_info(row)
 
     @property
@@ -85,13 +91,14 @@ class Reader:
     def range(self) -> ByteRange:
         return self._range
 
-    async def chunks(self) -> AsyncIterator[Buffer]:
-        """Raises Corrupt, Unavailable, DeadlineExceeded."""
+    async def chunks(self) -> AsyncGenerator[Buffer, None]:
+        """See ObjectReader."""
         if self._answer.inline is not None:
             yield self._open_inline(self._answer.inline)
         elif self._range.end > self._range.start:
-            async for piece in self._from_blocks():
-                yield piece
+            async with aclosing(self._from_blocks()) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     def _open_inline(self, sealed: bytes) -> Buffer:
         plain = self._context.keyring.open(sealed, context=inline_context(self._row.bucket, self._row.key))
@@ -102,7 +109,7 @@ class Reader:
         whole = self._range.start == 0 and self._range.end == len(plain)
         return plain if whole else memoryview(plain)[self._range.start : self._range.end]
 
-    async def _from_blocks(self) -> AsyncIterator[Buffer]:
+    async def _from_blocks(self) -> AsyncGenerator[Buffer, None]:
         """One block is fetched while the one before it is being sent."""
         position = self._range.start
         ahead: asyncio.Task[list[memoryview]] | None = None
@@ -125,7 +132,7 @@ class Reader:
             name = f"{self._row.bucket}/{self._row.key}"
             raise Corrupt("objects.blocks_missing", f"{name}: metadata names no block at byte {position}")
 
-    async def _placed(self) -> AsyncIterator[PlacedBlock]:
+    async def _placed(self) -> AsyncGenerator[PlacedBlock, None]:
         """Blocks covering the range, in order, asking for more rows where the first answer ended."""
         blocks, more = self._answer.blocks, self._answer.more
         while True:
@@ -142,16 +149,27 @@ class Reader:
                 length=self._range.end - offset,
                 limit=BLOCKS_PER_LOOK,
             )
-            answer = await self._context.meta.read(query, deadline=self._deadline)
+            answer = await self._context.meta.read(query, deadline=self._step())
             blocks, more = answer.blocks, answer.more
 
     async def _fetch(self, placed: PlacedBlock, position: int) -> list[memoryview]:
-        stored = placed.owned.stored
+        stored, owner = placed.owned.stored, Owner(bucket=placed.owned.bucket, key=placed.owned.key)
         start = position - placed.offset
-        return await self._context.blocks.read(
-            stored,
-            owner=Owner(bucket=placed.owned.bucket, key=placed.owned.key),
-            offset=start,
-            length=min(stored.length, self._range.end - placed.offset) - start,
-            deadline=self._deadline,
-        )
+        length = min(stored.length, self._range.end - placed.offset) - start
+        deadline, pause = self._step(), AGAIN_SECONDS_MIN
+        while True:
+            try:
+                async with asyncio.timeout(deadline - self._context.clock.monotonic()), self._context.reading:
+                    return await self._context.blocks.read(
+                        stored, owner=owner, offset=start, length=length, deadline=deadline
+                    )
+            except TimeoutError:
+                raise Unavailable("objects.read_stalled", "the bytes of an object did not come in time") from None
+            except (Busy, Unavailable):
+                if self._context.clock.monotonic() + pause >= deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, AGAIN_SECONDS_MAX)
+
+    def _step(self) -> float:
+        return self._context.clock.monotonic() + STEP_SECONDS

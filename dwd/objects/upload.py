@@ -1,8 +1,10 @@
 """Storing a body: cut into blocks, hashed and written with the next block arriving meanwhile.
 
 Invariants: at most WRITES_AHEAD blocks are being written while one is being filled, so a request holds a few blocks
-whatever the object's size; a body that fails leaves nothing that is not collected (blocks named in a staged list come
-back through metadata, the others are discarded here, and should this node die, by the devices' orphan sweep).
+whatever the object's size; a block is taken from the body only when the one before it is being written, so a request
+that waits for the node's limit on such writes holds one; a body that fails leaves nothing that is not collected
+(blocks named in a staged list come back through metadata, the others are discarded here, and should this node die, by
+the devices' orphan sweep).
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from dwd.base.blocks import StoredBlock
-from dwd.base.errors import DwError, InvalidArgument, OutcomeUnknown
+from dwd.base.errors import Busy, DwError, InvalidArgument, OutcomeUnknown
 from dwd.base.limits import OBJECT_BYTES_MAX
 from dwd.blocks.ports import Owner
 from dwd.meta.core.control.rows import BucketRow
@@ -72,12 +75,13 @@ class Upload:
 
     async def _store(self, body: Body, tasks: asyncio.TaskGroup) -> None:
         cutter = Cutter()
-        async for chunk in body.chunks():
-            self.stored.size += len(chunk)
-            if self.stored.size > OBJECT_BYTES_MAX:
-                raise InvalidArgument("objects.too_large", "an object has at most 5 TiB", limit=OBJECT_BYTES_MAX)
-            for block in cutter.feed(chunk):
-                await self._write(block, tasks)
+        async with aclosing(body.chunks()) as chunks:
+            async for chunk in chunks:
+                self.stored.size += len(chunk)
+                if self.stored.size > OBJECT_BYTES_MAX:
+                    raise InvalidArgument("objects.too_large", "an object has at most 5 TiB", limit=OBJECT_BYTES_MAX)
+                for block in cutter.feed(chunk):
+                    await self._write(block, tasks)
         rest = cutter.rest()
         if (
             not self._writing
@@ -96,10 +100,26 @@ class Upload:
     async def _write(self, block: Buffer, tasks: asyncio.TaskGroup) -> None:
         while len(self._writing) >= WRITES_AHEAD:
             await self._finish_one()
+        await self._take_turn()
         owner = Owner(bucket=self._row.name, key=self._key)
         write = self._context.blocks.write(block, profile=self._row.profile, owner=owner, deadline=self._deadline)
-        self._writing.append(tasks.create_task(write))
+        task = tasks.create_task(write)
+        task.add_done_callback(self._end_turn)
+        self._writing.append(task)
         await self._hash(block)
+
+    async def _take_turn(self) -> None:
+        """Wait for one of the node's places for blocks being written. Raises Busy."""
+        left = self._deadline - self._context.clock.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                await self._context.writing.acquire()
+        except TimeoutError as error:
+            raise Busy("objects.writes_full", "too many blocks are being written", hint="try again later") from error
+
+    def _end_turn(self, _: asyncio.Task[StoredBlock]) -> None:
+        """Of a task's end, however it came: one that is cancelled before its first step runs no `finally`."""
+        self._context.writing.release()
 
     async def _hash(self, block: Buffer) -> None:
         if len(block) <= HASH_INLINE_BYTES_MAX:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class Given:
     def length(self) -> int | None:
         return len(self.data)
 
-    async def chunks(self) -> AsyncIterator[Buffer]:
+    async def chunks(self) -> AsyncGenerator[Buffer, None]:
         for at in range(0, len(self.data), 3_000_000):
             yield memoryview(self.data)[at : at + 3_000_000]
         if self.wrong:

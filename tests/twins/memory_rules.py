@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dwd.base.errors import Conflict, InvalidArgument, NotFound
@@ -45,7 +45,7 @@ class MemoryReader:
     def range(self) -> ByteRange:
         return self._range
 
-    async def chunks(self) -> AsyncIterator[Buffer]:
+    async def chunks(self) -> AsyncGenerator[Buffer, None]:
         view = memoryview(self._stored.data)
         for at in range(self._range.start, self._range.end, READ_BYTES):
             yield view[at : min(at + READ_BYTES, self._range.end)]

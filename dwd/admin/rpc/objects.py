@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from dwd.admin.context import OPERATOR, TRANSFER_SECONDS, AdminContext
 from dwd.base.errors import InvalidArgument
@@ -23,7 +23,7 @@ class StreamedBody:
     def length(self) -> int | None:
         return self._size
 
-    async def chunks(self) -> AsyncIterator[Buffer]:
+    async def chunks(self) -> AsyncGenerator[Buffer, None]:
         """Raises InvalidArgument when the stream does not bring the bytes it announced."""
         received = 0
         async for request in self._requests:
@@ -62,9 +62,7 @@ async def put(context: AdminContext, requests: AsyncIterator[pb.PutObjectRequest
 
 async def get(context: AdminContext, request: pb.GetObjectRequest) -> AsyncIterator[pb.GetObjectReply]:
     """The head, then the bytes in chunks of at most CHUNK_BYTES."""
-    reader = await context.objects.open(
-        OPERATOR, request.bucket, request.key, deadline=context.deadline(TRANSFER_SECONDS)
-    )
+    reader = await context.objects.open(OPERATOR, request.bucket, request.key, deadline=context.deadline())
     yield pb.GetObjectReply(head=object_message(reader.info))
     async for piece in reader.chunks():
         view = memoryview(piece)

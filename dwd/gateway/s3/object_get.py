@@ -6,8 +6,8 @@ small objects go out in one piece.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from dwd.base.errors import Unavailable
 from dwd.gateway.body import SMALL_BODY_BYTES
@@ -30,46 +30,34 @@ async def handle(exchange: Exchange) -> Reply:
     if overrides:
         headers.update(overrides)
     status = 200 if selection.whole or "Content-Range" not in headers else 206
-    seconds = exchange.options.operation_seconds
     if length <= SMALL_BODY_BYTES:
-        return Reply(status=status, headers=headers, body=await _read_small(reader, length, seconds))
-    stream = steady(reader.chunks(), seconds)
-    first = await anext(stream, None)
-    if first is None:
-        raise Unavailable("gateway.short_read", "An object ended before its length.")
-    return Reply(status=status, headers=headers, stream=prefetched(first, stream), length=length)
+        return Reply(status=status, headers=headers, body=await _read_small(reader, length))
+    stream = primed(reader.chunks())
+    await anext(stream)
+    return Reply(status=status, headers=headers, stream=stream, length=length)
 
 
-async def _read_small(reader: ObjectReader, length: int, seconds: float) -> Buffer:
-    try:
-        async with asyncio.timeout(seconds):
-            pieces = [piece async for piece in reader.chunks()] if length else []
-    except TimeoutError:
-        raise _stalled() from None
+async def _read_small(reader: ObjectReader, length: int) -> Buffer:
+    pieces = [piece async for piece in reader.chunks()] if length else []
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(data) != length:
-        raise Unavailable("gateway.short_read", "An object ended before its length.")
+        raise _short()
     return data
 
 
-async def steady(chunks: AsyncIterator[Buffer], seconds: float) -> AsyncIterator[Buffer]:
-    """`chunks`, none of which may take longer than `seconds`."""
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                chunk = await anext(chunks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise _stalled() from None
-        yield chunk
+async def primed(chunks: AsyncGenerator[Buffer, None]) -> AsyncGenerator[Buffer, None]:
+    """`chunks` after an empty piece that comes once the first of them is at hand. None is kept once it was yielded."""
+    async with aclosing(chunks):
+        first = await anext(chunks, None)
+        if first is None:
+            raise _short()
+        yield b""
+        yield first
+        del first
+        async for chunk in chunks:
+            yield chunk
+            del chunk
 
 
-async def prefetched(first: Buffer, rest: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
-    yield first
-    async for chunk in rest:
-        yield chunk
-
-
-def _stalled() -> Unavailable:
-    return Unavailable("gateway.read_stalled", "The bytes of an object did not come in time.")
+def _short() -> Unavailable:
+    return Unavailable("gateway.short_read", "An object ended before its length.")

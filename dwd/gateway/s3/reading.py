@@ -5,7 +5,6 @@ Source: AWS GetObject, HeadObject; RFC 9110 section 13.2.2 (conditions go before
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 
 from dwd.base.errors import InvalidArgument, Unavailable
@@ -14,7 +13,6 @@ from dwd.gateway.core.conditions import UNCONDITIONAL, ReadConditions, Verdict, 
 from dwd.gateway.core.dates import http_date
 from dwd.gateway.core.object_headers import entity_headers
 from dwd.gateway.core.parameters import part_number
-from dwd.gateway.core.payload import PUT_BYTES_MAX
 from dwd.gateway.core.ranges import parse_range
 from dwd.gateway.exchange import Exchange, Reply
 from dwd.objects.ports import ByteRange, ObjectInfo, ObjectReader, RangeRequest
@@ -59,18 +57,14 @@ async def open_object(exchange: Exchange, selection: Selection, conditions: Read
     head = exchange.head
     wanted = selection.wanted
     try:
-        async with asyncio.timeout(exchange.options.operation_seconds):
-            reader = await exchange.objects.open(
-                exchange.caller,
-                head.bucket,
-                head.key,
-                wanted=wanted,
-                part_number=selection.part,
-                # It bounds the whole transfer; single steps are bounded here and where the bytes are awaited.
-                deadline=exchange.deadline(PUT_BYTES_MAX),
-            )
-    except TimeoutError:
-        raise Unavailable("gateway.open_stalled", "The object could not be opened in time.") from None
+        reader = await exchange.objects.open(
+            exchange.caller,
+            head.bucket,
+            head.key,
+            wanted=wanted,
+            part_number=selection.part,
+            deadline=exchange.deadline(),
+        )
     except InvalidArgument:
         if conditions is UNCONDITIONAL:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from dwd.base.errors import DwError
 from dwd.base.limits import BLOCK_BYTES
-from dwd.gateway.body import SMALL_BODY_BYTES, UploadBody
-from dwd.gateway.core.payload import plan_payload
+from dwd.gateway.body import SMALL_BODY_BYTES, BodySource, UploadBody
+from dwd.gateway.core.payload import PayloadPlan, plan_payload
 from dwd.gateway.core.verification import ChunkSigning
 from dwd.objects.ports import Checksum, ChecksumKind
 
@@ -62,6 +63,19 @@ def chunk_signed(data: bytes, size: int, trailers: dict[str, str] | None = None)
     return out + b"\r\n"
 
 
+def body_of(
+    source: BodySource,
+    plan: PayloadPlan,
+    executor: ThreadPoolExecutor | None,
+    *,
+    signing: ChunkSigning | None = SIGNING,
+    filling: asyncio.Semaphore | None = None,
+    seconds: float = 20.0,
+) -> UploadBody:
+    filling = filling or asyncio.Semaphore(1)
+    return UploadBody(source, plan, signing, executor, filling=filling, seconds_for=lambda _: seconds)
+
+
 async def read(
     raw: bytes,
     headers: dict[str, str],
@@ -70,7 +84,7 @@ async def read(
     size: int = 65_536,
     executor: ThreadPoolExecutor | None = None,
 ) -> tuple[bytes, list[int], Checksum | None]:
-    body = UploadBody(Pieces(raw, size), plan_payload(headers, payload), SIGNING, executor)
+    body = body_of(Pieces(raw, size), plan_payload(headers, payload), executor)
     sizes, data = [], b""
     async for chunk in body.chunks():
         sizes.append(len(chunk))
@@ -183,7 +197,7 @@ async def test_unsigned_trailer_is_checked_when_announced() -> None:
 def test_signed_chunks_are_refused_when_there_is_no_key_to_check_them_with() -> None:
     plan = plan_payload({"x-amz-decoded-content-length": "5"}, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")
     with pytest.raises(DwError, match="Signed chunks"):
-        UploadBody(Pieces(b"", 1), plan, None, None)
+        body_of(Pieces(b"", 1), plan, None, signing=None)
 
 
 @pytest.mark.parametrize(
