@@ -90,6 +90,13 @@ def _leader_gone(state: State) -> None:
         campaign(state)
 
 
+def forget_leader(state: State) -> None:
+    """It has been silent for too long, and this replica cannot stand in its place: say that nobody is known."""
+    state.leader = NO_REPLICA
+    read.leader_changed(state)
+    reset_patience(state)
+
+
 def campaign(state: State) -> None:
     """Ask whether a vote would be granted, without disturbing anybody (thesis 9.6)."""
     state.role = Role.PRE_CANDIDATE

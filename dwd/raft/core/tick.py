@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dwd.raft.core import read
-from dwd.raft.core.elect import become_follower, campaign, may_campaign
+from dwd.raft.core.elect import become_follower, campaign, forget_leader, may_campaign
 from dwd.raft.core.quorum import majority
 from dwd.raft.core.replicate import send_heartbeats
 from dwd.raft.core.state import State
@@ -56,5 +56,8 @@ def _tick_peer(state: State, *, hindered: bool) -> None:
     if state.doubt is not None:
         state.doubt.request_ticks -= 1
     patience = timers.patience * HINDERED_PATIENCE if hindered else timers.patience
-    if timers.election >= patience and may_campaign(state):
-        campaign(state)
+    if timers.election >= patience:
+        if may_campaign(state):
+            campaign(state)
+        elif state.leader != NO_REPLICA:
+            forget_leader(state)
