@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dwd.meta.core.control.rows import AccessKeyRow, Standing
 from dwd.meta.view import ControlView
@@ -16,7 +16,7 @@ OPENED_MAX = 10_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     row: AccessKeyRow
-    secret: str
+    secret: str = field(repr=False)
 
 
 class ControlCredentials:

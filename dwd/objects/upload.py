@@ -136,20 +136,31 @@ class Upload:
             await self._stage(STAGE_EVERY_BLOCKS)
 
     async def _stage(self, count: int) -> None:
-        """Put the first `count` finished blocks into the list, where metadata answers for them."""
-        list_id = self.stored.staged or self._context.meta.random_id()
+        """Put the first `count` finished blocks into the list, where metadata answers for them: from the moment it is
+        asked, unless it certainly did not take them.
+        """
+        list_id = self.stored.staged = self.stored.staged or self._context.meta.random_id()
         batch, position = tuple(self.stored.blocks[:count]), self.stored.staged_blocks
-        await propose(
-            self._context,
-            self._row,
-            lambda row: StageBlocks(
-                bucket=row.name, key=self._key, bucket_epoch=row.epoch, staged=list_id, position=position, blocks=batch
-            ),
-            deadline=self._deadline,
-        )
-        self.stored.staged = list_id
-        self.stored.staged_blocks += len(batch)
         del self.stored.blocks[:count]
+        try:
+            await propose(
+                self._context,
+                self._row,
+                lambda row: StageBlocks(
+                    bucket=row.name,
+                    key=self._key,
+                    bucket_epoch=row.epoch,
+                    staged=list_id,
+                    position=position,
+                    blocks=batch,
+                ),
+                deadline=self._deadline,
+            )
+        except DwError as error:
+            if not may_have_happened(error):
+                self.stored.blocks[:0] = batch
+            raise
+        self.stored.staged_blocks += len(batch)
 
     async def discard(self) -> None:
         """Give up what was stored: the list through metadata, the rest on the devices. Best effort and shielded: what

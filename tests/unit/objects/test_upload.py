@@ -150,6 +150,28 @@ async def test_staged_rows_are_dropped_and_the_rest_given_up_when_a_large_upload
     assert len(node.shelf.discarded) == 4
 
 
+@pytest.mark.parametrize("took_effect", [False, True])
+async def test_staged_blocks_are_left_to_metadata_when_nobody_knows_whether_they_were_staged(
+    node: ObjectNode, monkeypatch: pytest.MonkeyPatch, *, took_effect: bool
+) -> None:
+    seen = failing(monkeypatch, StageBlocks, OutcomeUnknown("test.lost", "the answer got lost"), after=took_effect)
+    with pytest.raises(OutcomeUnknown):
+        await put(node, Pieces(STAGE_EVERY_BLOCKS + 3))
+    (staged,) = (command for command in seen if isinstance(command, StageBlocks))
+    (dropped,) = (command for command in seen if isinstance(command, DropStaged))
+    assert dropped.staged == staged.staged
+    assert {row.block for row in staged.blocks} <= set(node.shelf.held)
+
+
+async def test_blocks_are_given_up_when_they_certainly_were_not_staged(
+    node: ObjectNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, StageBlocks, Unavailable("test.no_leader", "no leader"))
+    with pytest.raises(Unavailable):
+        await put(node, Pieces(STAGE_EVERY_BLOCKS + 3))
+    assert node.shelf.held == {}
+
+
 async def test_few_blocks_are_on_their_way_at_once_when_devices_are_slow(node: ObjectNode) -> None:
     node.shelf.gate = asyncio.Event()
     body = Pieces(9)
