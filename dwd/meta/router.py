@@ -31,6 +31,10 @@ PAUSE_SECONDS_MIN = 0.02
 PAUSE_SECONDS_MAX = 0.25
 ATTEMPT_SECONDS = 5.0
 """One node is waited for at most so long while the caller's deadline allows another."""
+LOCAL_SECONDS = 1.0
+"""The local copy is waited for at most so long when others can be asked: it may be far behind."""
+LAGGING_SECONDS = 2.0
+"""A local copy that did not answer is not asked first again for so long."""
 
 
 class Router:
@@ -55,6 +59,8 @@ class Router:
         self._clock = clock
         self._rng = rng
         self._hints: dict[GroupId, NodeId] = {}
+        self._lagging: dict[GroupId, float] = {}
+        """Until when the local copy is passed over."""
         self._watched: dict[GroupId, Callable[[], None]] = {}
 
     def close(self) -> None:
@@ -91,12 +97,14 @@ class Router:
 
     async def answer(self, group: GroupId, query: Query[A], *, deadline: float) -> A:
         """From the local replica where there is one, else from the leader or any other member. A copy that cannot be
-        read is as good as none while another can.
+        read, or is behind, is as good as none while another can.
         """
         attempts = _Attempts()
         while True:
-            target = self._node if not attempts.count and self._local.holds(group) else self._leader(group, attempts)
-            until = min(deadline, self._clock.monotonic() + ATTEMPT_SECONDS)
+            now = self._clock.monotonic()
+            near = not attempts.count and self._lagging.get(group, now) <= now and self._local.holds(group)
+            target = self._node if near else self._leader(group, attempts)
+            until = min(deadline, now + (LOCAL_SECONDS if near else ATTEMPT_SECONDS))
             try:
                 if target == self._node:
                     return await self._local.answer(group, query, deadline=until)
@@ -105,6 +113,8 @@ class Router:
                 self._learn(group, error, attempts, target)
             except (Unavailable, DeadlineExceeded, OutcomeUnknown, Corrupt, StorageFailed) as error:
                 attempts.failed(target, error)
+                if near:
+                    self._lagging[group] = self._clock.monotonic() + LAGGING_SECONDS
             await self._pause(group, attempts, deadline, ambiguous=False)
 
     def leads(self, group: GroupId) -> bool:

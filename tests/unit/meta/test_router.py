@@ -24,7 +24,7 @@ from dwd.meta.core.control.rows import Liveness
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
 from dwd.meta.proposer import Proposer
-from dwd.meta.router import Router
+from dwd.meta.router import LOCAL_SECONDS, Router
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.tasks import Tasks
 
@@ -69,7 +69,7 @@ def router(script: Script, *, local: bool = True) -> Router:
         async def answer(self, node: NodeId, group: GroupId, query: Any, *, deadline: float) -> Any:
             return await script.next(node)
 
-    host = SimpleNamespace(status=lambda _: SimpleNamespace(leader_node=HERE), watch=lambda *_: lambda: None)
+    host = SimpleNamespace(leader_node=lambda _: HERE, watch=lambda *_: lambda: None)
     nodes = tuple(SimpleNamespace(node=n, liveness=Liveness.UP) for n in (HERE, OTHER))
     view = SimpleNamespace(topology_or_none=lambda: SimpleNamespace(nodes=nodes))
     made: Any = Router(
@@ -121,6 +121,36 @@ async def test_another_copy_answers_when_the_local_one_cannot_be_read(damage: Dw
     query = HeadObject(bucket="b", key="k")
     assert await router(script).answer(GROUP, query, deadline=soon()) is FOUND
     assert script.asked == [HERE, OTHER]
+
+
+async def test_others_are_asked_first_for_a_while_when_the_local_copy_is_behind() -> None:
+    script = Script(Unavailable("meta.behind", "behind"), FOUND)
+    asking, query = router(script), HeadObject(bucket="b", key="k")
+    for _ in range(3):
+        assert await asking.answer(GROUP, query, deadline=soon()) is FOUND
+    assert script.asked[:2] == [HERE, OTHER]
+    assert script.asked[2:] == [HERE, HERE], "as the leader it is asked all the same"
+
+
+async def test_local_copy_is_waited_for_briefly_when_others_can_be_asked() -> None:
+    waits: list[float] = []
+
+    class Behind(Script):
+        async def next(self, node: NodeId) -> Any:
+            if node == OTHER:
+                return FOUND
+            raise Unavailable("meta.behind", "behind")
+
+    asking: Any = router(Behind())
+    answer = asking._local.answer
+
+    async def timed(group: GroupId, query: Any, *, deadline: float) -> Any:
+        waits.append(deadline - CLOCK.monotonic())
+        return await answer(group, query, deadline=deadline)
+
+    asking._local.answer = timed
+    assert await asking.answer(GROUP, HeadObject(bucket="b", key="k"), deadline=soon(60)) is FOUND
+    assert waits[0] <= LOCAL_SECONDS
 
 
 async def test_waiting_for_a_session_ends_at_the_callers_own_deadline() -> None:
