@@ -246,20 +246,13 @@ def node_id(folder: DevFolder, name: str) -> str:
 
 def write_cluster(folder: DevFolder, plan: Plan) -> dict[str, Any]:
     """cluster.json as it is now: endpoints, keys, processes. Readable by its owner only: it holds a secret."""
-    try:
-        key = json.loads((folder.operator / "s3.json").read_text())
-    except OSError as error:
-        raise NotFound(
-            "dev.no_credentials", f"no access key in {folder.operator}", hint="run `dwctl dev up` again"
-        ) from error
+    key = read_key(folder)
     document = {
         "cluster": plan.cluster,
         "s3": {
             "endpoint": f"http://{plan.nodes[0].s3}",
             "endpoints": [f"http://{n.s3}" for n in plan.nodes],
-            "access_key": key["access_key"],
-            "secret_key": key["secret_key"],
-            "region": key["region"],
+            **key,
         },
         "operator": {
             "authority": "operator/authority.pem",
@@ -285,10 +278,22 @@ def write_cluster(folder: DevFolder, plan: Plan) -> dict[str, Any]:
     return document
 
 
+def read_key(folder: DevFolder) -> dict[str, str]:
+    """The first access key. Raises NotFound before `dwd init` wrote it, InvalidArgument when it is damaged."""
+    path = folder.operator / "s3.json"
+    try:
+        found = json.loads(path.read_text())
+        return {name: str(found[name]) for name in ("access_key", "secret_key", "region")}
+    except OSError as error:
+        raise NotFound("dev.no_credentials", f"no access key in {path}", hint="run `dwctl dev up` again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument("dev.credentials_damaged", f"{path} cannot be read", hint="restore it") from error
+
+
 def select(folder: DevFolder, plan: Plan, wanted: str) -> DevNode:
     """The node meant by a name ("n2"), an id, or a number ("2"). Raises NotFound."""
     for position, node in enumerate(plan.nodes, 1):
-        if wanted in {node.name, str(position), node_id(folder, node.name)}:
+        if wanted and wanted in {node.name, str(position), node_id(folder, node.name)}:
             return node
     raise NotFound("dev.no_such_node", f"no node {wanted!r}", hint="one of " + ", ".join(n.name for n in plan.nodes))
 

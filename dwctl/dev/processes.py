@@ -67,6 +67,19 @@ def live_pid(folder: DevFolder, name: str) -> int | None:
     return pid if mine and _state_letter(pid) not in {"Z", "X", ""} else None
 
 
+def adopt(folder: DevFolder, names: list[str]) -> None:
+    """Find daemons whose pid nobody wrote down: whoever started them was killed in between."""
+    missing = {str(folder.config(n).resolve()).encode(): n for n in names if live_pid(folder, n) is None}
+    for entry in Path("/proc").glob("[0-9]*") if missing else ():
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile
+        name = next((missing[argument] for argument in arguments if argument in missing), None)
+        if name is not None and b"run" in arguments:
+            write_whole(folder.pid(name), f"{entry.name}\n")
+
+
 def _state_letter(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -83,6 +96,7 @@ def process_state(folder: DevFolder, name: str) -> ProcessState:
 
 def start(folder: DevFolder, name: str, *options: str) -> int:
     """Start the node's daemon detached from this terminal, unless it runs; its pid. `options` go to `dwd run`."""
+    adopt(folder, [name])
     if (pid := live_pid(folder, name)) is not None:
         return pid
     with folder.log(name).open("ab") as log:
@@ -131,6 +145,7 @@ def _reap() -> None:
 
 def stop(folder: DevFolder, names: list[str]) -> list[str]:
     """SIGTERM (waking paused ones), then SIGKILL for those that do not end; the names that needed killing."""
+    adopt(folder, names)
     for name in names:
         _send(folder, name, signal.SIGTERM)
         _send(folder, name, signal.SIGCONT)

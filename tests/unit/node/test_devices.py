@@ -120,6 +120,7 @@ async def test_directory_with_files_but_no_marker_is_left_alone(machine: Machine
     (path / MARKER).unlink()
     (slot,) = await machine.start(path)
     assert (slot.id, slot.device) == (device, None)
+    assert "holds files but no" in slot.reason
     assert not (path / MARKER).exists()
 
 
