@@ -178,6 +178,8 @@ class Device:
         self.path = path
         self.state = DeviceState.CLOSED
         self.reason = ""
+        self.lost_places = 0
+        """Where opening found fragments damaged, and 1 for an index that had to be made anew."""
         self._files, self._marker, self._pool, self._clock = files, marker, pool, clock
         self._on_failed, self._lock_with = on_failed, lock
         self._index_path, self._vfs = index_path or str(path / "index.sqlite"), vfs
@@ -204,6 +206,7 @@ class Device:
             self._unlock()
             raise
         self._volumes, self.state = volumes, DeviceState.OPEN
+        self.lost_places = found.damaged + found.from_nothing
         _log.info("device open", device=hex_id(self.id), path=str(self.path), batches_scanned=found.scanned_batches,
                   damaged=found.damaged)  # fmt: skip
 

@@ -24,7 +24,9 @@ class DeviceHealth(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceView:
-    """A device now. `down_since_ms`: Unix milliseconds, 0 while it is up."""
+    """A device now. `down_since_ms`: Unix milliseconds, 0 while it is up. `changed_ms`: when it or its node last came
+    or went.
+    """
 
     device: DeviceId
     node: NodeId
@@ -33,6 +35,7 @@ class DeviceView:
     weight: int
     health: DeviceHealth
     down_since_ms: int = 0
+    changed_ms: int = 0
 
     def placed(self) -> LayoutDevice:
         return LayoutDevice(device=self.device, node=self.node, weight=self.weight, zone=self.zone, rack=self.rack)

@@ -28,8 +28,8 @@ PROPOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalDevice:
-    """A device directory of this node. `failed` says why it is out of service; `given_up` are the ids of devices that
-    were here before and whose data is gone.
+    """A device directory of this node. `failed` says why it is out of service, `suspect` why it may lack fragments
+    that it should hold; `given_up` are the ids of devices that were here before and whose data is gone.
     """
 
     device: DeviceId
@@ -37,6 +37,7 @@ class LocalDevice:
     capacity_bytes: int
     failed: str
     given_up: tuple[DeviceId, ...] = ()
+    suspect: str = ""
 
 
 class AnnounceWorker:
@@ -54,13 +55,16 @@ class AnnounceWorker:
         addresses: NodeAddresses,
         domain: Domain,
         devices: Callable[[], tuple[LocalDevice, ...]],
+        believe: Callable[[DeviceId], None],
     ) -> None:
+        """`believe` is told of a suspect device once control knows."""
         self._node = node
         self._meta = meta
         self._clock = clock
         self._addresses = addresses
         self._domain = domain
         self._devices = devices
+        self._believe = believe
 
     async def work(self) -> Progress:
         topology = self._meta.view.topology()
@@ -88,9 +92,15 @@ class AnnounceWorker:
             await self._meta.control(command, deadline=deadline)
         elif row is not None and row.state in {DeviceState.ACTIVE, DeviceState.FAILED}:
             wanted = DeviceState.FAILED if device.failed else DeviceState.ACTIVE
-            if row.state is not wanted:
+            if device.suspect and not device.failed and row.state is wanted:
+                # Out and in again: whoever leads the shards sees the change and recounts what the device holds.
+                out = SetDeviceState(device=device.device, state=DeviceState.FAILED, reason=device.suspect)
+                await self._meta.control(out, deadline=deadline)
+            if row.state is not wanted or device.suspect:
                 change = SetDeviceState(device=device.device, state=wanted, reason=device.failed[:200])
                 await self._meta.control(change, deadline=deadline)
+        if device.suspect and not device.failed:
+            self._believe(device.device)
 
 
 class LayoutWorker:

@@ -25,6 +25,7 @@ from dwd.blocks.device import MARKER, Device, Marker, format_device, read_marker
 from dwd.config.sections import Device as DeviceSettings
 from dwd.node.announce import LocalDevice, weight_of
 from dwd.node.paths import Paths
+from dwd.node.starts import Starts
 from dwd.runtime.files import Files
 from dwd.runtime.private_files import write_private
 
@@ -50,16 +51,26 @@ class Slot:
     reason: str
     given_up: tuple[DeviceId, ...]
     capacity_bytes: int
+    suspect: str = ""
+    """Why fragments it should hold may be missing; until the cluster knows."""
 
 
 class DeviceSet:
     """All devices of this node, in the order of the settings."""
 
-    def __init__(self, slots: list[Slot]) -> None:
+    def __init__(self, slots: list[Slot], starts: Starts) -> None:
         self.slots = slots
+        self._starts = starts
 
     def open_devices(self) -> tuple[Device, ...]:
         return tuple(slot.device for slot in self.slots if slot.device is not None)
+
+    def believe(self, device: DeviceId) -> None:
+        """The cluster knows that the device may lack fragments: it is recounted. Raises StorageFailed."""
+        for slot in self.slots:
+            if slot.id == device and slot.suspect:
+                self._starts.renew(slot.path)
+                slot.suspect = ""
 
     def local(self) -> tuple[LocalDevice, ...]:
         """For the announcer: every device id known here, with why it does not serve."""
@@ -75,6 +86,7 @@ class DeviceSet:
                     weight=weight,
                     capacity_bytes=slot.capacity_bytes,
                     failed=reason,
+                    suspect=slot.suspect,
                     given_up=slot.given_up,
                 )
             )
@@ -95,6 +107,7 @@ class DeviceSetup:
     volume_bytes: int
     reserve_share: float
     data_is_fresh: bool
+    starts: Starts
     on_failed: Callable[[DeviceId, DwError], None]
 
 
@@ -112,7 +125,7 @@ async def open_devices(setup: DeviceSetup, configured: Sequence[DeviceSettings])
             _log.error("device out of service", path=str(settings.path), reason=slot.reason)
         slots.append(slot)
     _save_known(setup.paths, known)
-    return DeviceSet(slots)
+    return DeviceSet(slots, setup.starts)
 
 
 async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known | None) -> Slot:
@@ -126,7 +139,7 @@ async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known 
         capacity_bytes=0,
     )
     try:
-        marker, slot.given_up = _mark(setup, settings.path, before)
+        marker, slot.given_up, made = _mark(setup, settings.path, before)
         device = Device(
             files=setup.files,
             path=settings.path,
@@ -139,6 +152,7 @@ async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known 
             reserve_share=setup.reserve_share,
         )
         await device.open()
+        slot.suspect = _suspicion(setup, device, made=made)
         slot.capacity_bytes = setup.files.free_bytes(settings.path)[1]
     except (Conflict, VersionRefused):
         raise
@@ -149,17 +163,29 @@ async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known 
     return slot
 
 
-def _mark(setup: DeviceSetup, path: Path, before: Known | None) -> tuple[Marker, tuple[DeviceId, ...]]:
-    """The directory's marker, made now for a new device; and the devices that are given up by that."""
+def _suspicion(setup: DeviceSetup, device: Device, *, made: bool) -> str:
+    """Why the device may lack what the cluster believes it holds; empty when nothing says so."""
+    if made:
+        setup.starts.forget(device.path)
+    if setup.starts.is_old(device.path):
+        return "it came back as an older copy"
+    if device.lost_places and not made:
+        return "it lost fragments while it was away"
+    setup.starts.renew(device.path)
+    return ""
+
+
+def _mark(setup: DeviceSetup, path: Path, before: Known | None) -> tuple[Marker, tuple[DeviceId, ...], bool]:
+    """The directory's marker, the devices that are given up by it, and whether it was made now for a new device."""
     if setup.files.exists(path / MARKER):
         marker = read_marker(setup.files, path, setup.cluster)
         replaced = before is not None and before.device != marker.device
-        return marker, (before.device,) if replaced and before is not None else ()
+        return marker, (before.device,) if replaced and before is not None else (), False
     if before is None:
-        return format_device(setup.files, path, setup.cluster, setup.rng), ()
+        return format_device(setup.files, path, setup.cluster, setup.rng), (), True
     _refuse_unmounted(setup, path, before)
     _log.warning("an emptied directory becomes a new device", path=str(path), given_up=hex_id(before.device))
-    return format_device(setup.files, path, setup.cluster, setup.rng), (before.device,)
+    return format_device(setup.files, path, setup.cluster, setup.rng), (before.device,), True
 
 
 def _refuse_unmounted(setup: DeviceSetup, path: Path, before: Known) -> None:

@@ -81,6 +81,6 @@ def load_peers(files: Files, paths: Paths) -> dict[NodeId, str]:
 
 
 def save_peers(files: Files, paths: Paths, addresses: Mapping[NodeId, str]) -> None:
-    files.make_directory(paths.data)
+    files.make_directory(paths.identity)
     content = {hex_id(node): address for node, address in sorted(addresses.items())}
     files.write_durably(paths.peers, json.dumps(content, indent=2).encode() + b"\n")

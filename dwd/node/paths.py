@@ -5,9 +5,12 @@ identity_dir/  identity.json, certificates, keys (dwd.security.identity)
                bootstrap.sealed    what a first node must still propose; gone once it has
                joining.json        a join under way: kept so that repeating it is the same node
                devices.json        which device ids this node's directories have held
+               peers.json          addresses of the other nodes, for the time before control is there: a node whose
+                                   data is gone must still be able to say so
+               starts.json         which copy of each directory is the newest (dwd.node.starts)
 data_dir/      node.json           whose data this is, written once
                lock                flocked by the running daemon
-               peers.json          addresses of the other nodes, for the time before control is there
+               started             the token of the last start
                log/ groups/ snapshots/
 """
 
@@ -51,6 +54,10 @@ class Paths:
         return self.identity / "devices.json"
 
     @property
+    def starts(self) -> Path:
+        return self.identity / "starts.json"
+
+    @property
     def owner(self) -> Path:
         return self.data / "node.json"
 
@@ -60,7 +67,7 @@ class Paths:
 
     @property
     def peers(self) -> Path:
-        return self.data / "peers.json"
+        return self.identity / "peers.json"
 
     @property
     def log(self) -> Path:
@@ -121,7 +128,7 @@ def claim_data(files: Files, paths: Paths, *, cluster: ClusterId, node: NodeId) 
 
 def _check_owner(files: Files, paths: Paths, *, cluster: ClusterId, node: NodeId) -> None:
     if not files.exists(paths.owner):
-        strangers = sorted(set(files.list(paths.data)) - {paths.lock.name, paths.peers.name, "devices"})
+        strangers = sorted(set(files.list(paths.data)) - {paths.lock.name, "devices"})
         if strangers:
             raise StorageFailed(
                 "node.data_unknown",

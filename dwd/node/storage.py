@@ -40,8 +40,10 @@ class Storage:
                 rng=around.rng,
                 on_fatal=around.on_fatal,
                 options=RaftLogOptions(budget_bytes=settings.raft.log_bytes_max),
+                distrusted=around.data_is_old,
             )
             stack.push_async_callback(log.close)
+            around.starts.renew(around.paths.data)
             setup = DeviceSetup(
                 files=around.files,
                 vfs=around.vfs,
@@ -53,6 +55,7 @@ class Storage:
                 volume_bytes=settings.blocks.volume_bytes,
                 reserve_share=settings.blocks.reserve_percent / 100,
                 data_is_fresh=around.claim.fresh,
+                starts=around.starts,
                 on_failed=_device_failed,
             )
             devices = await open_devices(setup, settings.devices)

@@ -10,6 +10,7 @@ from dwd.config.settings import Settings
 from dwd.meta.core.control.rows import Domain
 from dwd.node.disk import Disk
 from dwd.node.paths import DataClaim, Paths, claim_data, paths_of
+from dwd.node.starts import Starts
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.files import Files
 from dwd.security import identity as identities
@@ -31,6 +32,9 @@ class Surroundings:
     vfs: str
     """The SQLite VFS of all databases, empty for the system's."""
     claim: DataClaim
+    starts: Starts
+    data_is_old: bool
+    """The data directory is an older copy of what this node last ran with."""
     domain: Domain
     started: float
     on_fatal: Callable[[BaseException], None]
@@ -40,10 +44,13 @@ def surroundings_of(settings: Settings, disk: Disk, on_fatal: Callable[[BaseExce
     """Load who this node is and lock its data. Raises NotFound (not a node yet), Conflict (already running) and
     whatever is wrong with identity or data.
     """
-    clock, files, paths = SystemClock(), disk.files, paths_of(settings)
+    clock, rng, files, paths = SystemClock(), SystemRng(), disk.files, paths_of(settings)
     identity = identities.load(paths.identity, clock=clock)
     ring = open_keyring(identity.sealing, files.read(paths.keyring))
     claim = claim_data(files, paths, cluster=identity.cluster_id, node=identity.node_id)
+    starts = Starts(paths, files, rng)
+    if claim.fresh:
+        starts.forget(paths.data)
     node = settings.node
     return Surroundings(
         settings=settings,
@@ -51,10 +58,12 @@ def surroundings_of(settings: Settings, disk: Disk, on_fatal: Callable[[BaseExce
         identity=identity,
         keyring=ring,
         clock=clock,
-        rng=SystemRng(),
+        rng=rng,
         files=files,
         vfs=disk.vfs,
         claim=claim,
+        starts=starts,
+        data_is_old=starts.is_old(paths.data),
         domain=Domain(region=node.region, zone=node.zone, rack=node.rack),
         started=clock.monotonic(),
         on_fatal=on_fatal,

@@ -74,4 +74,5 @@ def _view(topology: Topology, row: DeviceRow) -> DeviceView:
         weight=row.weight,
         health=health,
         down_since_ms=down_since,
+        changed_ms=stamp_ms(max(row.state_since, node.liveness_since if node is not None else row.state_since)),
     )

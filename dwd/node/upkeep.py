@@ -12,6 +12,7 @@ import structlog
 from dwd.blocks.exposure import ExposureWorker
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
+from dwd.blocks.presence import PresenceWorker
 from dwd.blocks.recount import Recount
 from dwd.blocks.repair import Repairer
 from dwd.blocks.repair_worker import RepairOptions, RepairWorker, ReportWorker
@@ -121,6 +122,7 @@ class Upkeep:
                 addresses=addresses,
                 domain=around.domain,
                 devices=self.storage.devices.local,
+                believe=self.storage.devices.believe,
             ),
             LayoutWorker(meta=meta, topology=self.topology, clock=around.clock),
             MembershipWorker(
@@ -160,6 +162,12 @@ class Upkeep:
         view = self.metadata.client.view
         return (
             repair,
+            PresenceWorker(
+                recount=Recount(topology=self.topology, fragments=self.router, clock=clock),
+                catalogue=self.catalogue,
+                topology=self.topology,
+                clock=clock,
+            ),
             ReportWorker(
                 reports=self.store.reports,
                 catalogue=self.catalogue,

@@ -62,7 +62,7 @@ class MemoryTopology:
         view = self.views[device]
         self.views[device] = DeviceView(
             device=device, node=view.node, zone=view.zone, rack=view.rack, weight=view.weight, health=health,
-            down_since_ms=0 if health is DeviceHealth.UP else since_ms,
+            down_since_ms=0 if health is DeviceHealth.UP else since_ms, changed_ms=view.changed_ms + 1,
         )  # fmt: skip
 
 

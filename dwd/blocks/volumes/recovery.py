@@ -36,6 +36,8 @@ class Recovered:
     scanned_batches: int
     damaged: int
     """Places where fragments were lost."""
+    from_nothing: bool
+    """There was no index that told what should be here."""
 
 
 def volume_name(segment: int) -> str:
@@ -88,7 +90,12 @@ class _Scan:
                 resumed = checkpoint is not None and segment == checkpoint.segment and checkpoint.offset > 0
                 self._volume(segment, resumed=resumed)
         self._flush()
-        return Recovered(tail=self._tail, scanned_batches=self._batches, damaged=self._damaged)
+        return Recovered(
+            tail=self._tail,
+            scanned_batches=self._batches,
+            damaged=self._damaged,
+            from_nothing=checkpoint is None,
+        )
 
     def _volume(self, segment: int, *, resumed: bool) -> None:
         last = segment == max(self._paths)

@@ -42,8 +42,10 @@ class Opened:
     damages: Sequence[Damage]
 
 
-def open_log(files: Files, directory: Path, rng: Rng, segment_bytes: int) -> Opened:
-    """Blocking. Raises Corrupt, VersionRefused, StorageFailed."""
+def open_log(files: Files, directory: Path, rng: Rng, segment_bytes: int, *, distrusted: bool = False) -> Opened:
+    """Blocking. `distrusted`: every group comes back in doubt about its tail, and that is durable on return.
+    Raises Corrupt, VersionRefused, StorageFailed.
+    """
     files.make_directory(directory)
     paths = {n: directory / name for name in files.list(directory) if (n := parse_segment_name(name)) is not None}
     if paths:
@@ -52,6 +54,8 @@ def open_log(files: Files, directory: Path, rng: Rng, segment_bytes: int) -> Ope
     recovery = Recovery(files, paths, journal=identity)
     replay = Replay()
     replay.run(recovery)
+    if distrusted:
+        replay.distrust()
     journal = recovery.journal or rng.token_bytes(JOURNAL_ID_BYTES)
     if identity is None:
         _write_identity(files, directory, journal)
@@ -59,11 +63,12 @@ def open_log(files: Files, directory: Path, rng: Rng, segment_bytes: int) -> Ope
         remove_durably(files, path)
     policy = LogSegments(directory, replay.bounds(), segment_bytes=segment_bytes)
     tail = recovery.tail
-    if replay.damages:
+    fresh_segment = bool(paths) and (distrusted or bool(replay.damages))
+    if fresh_segment:
         tail = Tail(segment=max(paths) + 1, offset=0, sequence=tail.sequence)
     appender = Appender(files=files, policy=policy, journal=journal, tail=tail)
     segments = replay.segments
-    if replay.damages:
+    if fresh_segment:
         appender.begin_segment()
         if recovery.torn is not None:
             cut(files, paths[recovery.torn.segment], recovery.torn)

@@ -138,6 +138,12 @@ class Replay:
             if group.first_held > group.bounds.compacted.index + 1:
                 group.held.clear()
 
+    def distrust(self) -> None:
+        """Every group's end is in doubt: the whole log may be an older copy of itself."""
+        for group in self._groups.values():
+            if group.bounds.doubt is Doubt.NONE:
+                group.bounds.doubt = Doubt.TAIL
+
     def logs(self) -> dict[GroupId, RecoveredLog]:
         return {
             name: RecoveredLog(

@@ -89,11 +89,13 @@ class RaftLog:
         rng: Rng,
         on_fatal: Callable[[DwError], None],
         options: RaftLogOptions = DEFAULT_OPTIONS,
+        distrusted: bool = False,
     ) -> RaftLog:
         """Recover what `directory` holds, or begin an empty log there. `on_fatal`: a sync failed, stop the node.
+        `distrusted`: it may be an older copy, so all groups are in doubt about their tails from now on, durably.
         Raises Corrupt (nothing can be made out), VersionRefused, StorageFailed.
         """
-        opened = await asyncio.to_thread(open_log, files, directory, rng, options.segment_bytes)
+        opened = await asyncio.to_thread(open_log, files, directory, rng, options.segment_bytes, distrusted=distrusted)
         for damage in opened.damages:
             _log.error(
                 "log damaged",
