@@ -151,7 +151,7 @@ class _Scan:
     def _flush(self) -> None:
         tail = self._tail
         at = Checkpoint(segment=tail.segment, offset=tail.offset, sequence=tail.sequence)
-        self._index.flush(list(self._changes.items()), at if tail.offset else None)
+        self._index.flush(list(self._changes.items()), at)
         self._changes.clear()
 
     def _drop_unfinished(self, segment: int) -> None:

@@ -28,6 +28,7 @@ class Control:
         self.known, self.leading = known, leads
         self.proposed: list[Any] = []
         self.refusal: Exception | None = None
+        self.believed: list[DeviceId] = []
 
     @property
     def view(self) -> Control:
@@ -50,13 +51,14 @@ def announcer(control: Control, *devices: LocalDevice) -> AnnounceWorker:
     meta: Any = control
     row = node_row(1)
     return AnnounceWorker(
-        node=HERE, meta=meta, clock=SystemClock(), addresses=row.addresses, domain=row.domain, devices=lambda: devices
-    )
+        node=HERE, meta=meta, clock=SystemClock(), addresses=row.addresses, domain=row.domain, devices=lambda: devices,
+        believe=control.believed.append,
+    )  # fmt: skip
 
 
-def local(number: int = 1, *, failed: str = "", given_up: tuple[int, ...] = ()) -> LocalDevice:
+def local(number: int = 1, *, failed: str = "", suspect: str = "", given_up: tuple[int, ...] = ()) -> LocalDevice:
     return LocalDevice(
-        device=DeviceId(number), weight=10, capacity_bytes=1 << 30, failed=failed,
+        device=DeviceId(number), weight=10, capacity_bytes=1 << 30, failed=failed, suspect=suspect,
         given_up=tuple(DeviceId(lost) for lost in given_up),
     )  # fmt: skip
 
@@ -105,6 +107,25 @@ async def test_state_follows_the_device_until_it_was_given_up(
     proposed = await told(Control(topology(node_row(1), devices=(device_row(1, state=state),))), local(failed=failed))
     wanted = [] if expected is None else [SetDeviceState(device=DeviceId(1), state=expected, reason=failed)]
     assert proposed == wanted
+
+
+@pytest.mark.parametrize("state", [DeviceState.ACTIVE, DeviceState.FAILED])
+async def test_suspect_device_goes_out_and_comes_in_so_that_it_is_recounted(state: DeviceState) -> None:
+    control = Control(topology(node_row(1), devices=(device_row(1, state=state),)))
+    proposed = await told(control, local(suspect="an older copy"))
+    states = [command.state for command in proposed]
+    assert states == [DeviceState.FAILED, DeviceState.ACTIVE][state is DeviceState.FAILED :]
+    assert control.believed == [1]
+
+
+async def test_suspect_device_stays_suspect_while_it_is_broken_or_control_does_not_answer() -> None:
+    control = Control(topology(node_row(1), devices=(device_row(1),)))
+    await told(control, local(suspect="an older copy", failed="broken"))
+    assert control.believed == []
+    control.refusal = Conflict("meta.busy", "not now")
+    with pytest.raises(Conflict):
+        await told(control, local(suspect="an older copy"))
+    assert control.believed == []
 
 
 async def test_device_whose_data_is_gone_is_declared_lost_once() -> None:

@@ -15,8 +15,9 @@ from dwd.base.ids import ClusterId, DeviceId, hex_id
 from dwd.blocks.device import MARKER, format_device
 from dwd.config.sections import Device as DeviceSettings
 from dwd.node import devices
-from dwd.node.devices import DeviceSetup, Slot, open_devices
+from dwd.node.devices import DeviceSet, DeviceSetup, Slot, open_devices
 from dwd.node.paths import Paths
+from dwd.node.starts import Starts
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.os_files import OsFiles
 
@@ -35,7 +36,7 @@ class Machine:
         setup = DeviceSetup(
             files=self.files, vfs="", paths=self.paths, cluster=CLUSTER, pool=self.pool, clock=SystemClock(),
             rng=SystemRng(), volume_bytes=1 << 24, reserve_share=0.0, data_is_fresh=fresh,
-            on_failed=lambda _device, _error: None,
+            starts=Starts(self.paths, self.files, SystemRng()), on_failed=lambda _device, _error: None,
         )  # fmt: skip
         found = await open_devices(setup, [DeviceSettings(path=path) for path in directories])
         for device in found.open_devices():
@@ -165,3 +166,20 @@ async def test_markers_speak_for_themselves_when_the_record_is_damaged(machine: 
     record = json.loads(machine.paths.known_devices.read_text())
     assert record[str(tmp_path / "d0")]["device"] == hex_id(device)
     assert machine.paths.known_devices.stat().st_mode & 0o777 == 0o600
+
+
+async def test_device_is_suspect_when_an_older_copy_of_its_directory_was_put_back(
+    machine: Machine, tmp_path: Path
+) -> None:
+    path = tmp_path / "d0"
+    device = await first_start(machine, path)
+    shutil.copytree(path, tmp_path / "copy")
+    assert (await machine.start(path))[0].suspect == ""
+    shutil.rmtree(path)
+    shutil.copytree(tmp_path / "copy", path)
+    (slot,) = await machine.start(path)
+    assert (slot.id, slot.suspect) == (device, "it came back as an older copy")
+    assert (await machine.start(path))[0].suspect, "until the cluster knows"
+    DeviceSet([slot], Starts(machine.paths, machine.files, SystemRng())).believe(device)
+    assert slot.suspect == ""
+    assert (await machine.start(path))[0].suspect == ""

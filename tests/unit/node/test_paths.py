@@ -65,9 +65,8 @@ def test_directory_with_strange_files_is_refused_and_left_alone(paths: Paths) ->
     assert not paths.owner.exists()
 
 
-def test_directory_that_holds_only_peers_and_devices_is_fresh(paths: Paths) -> None:
+def test_directory_that_holds_only_devices_is_fresh(paths: Paths) -> None:
     (paths.data / "devices").mkdir(parents=True)
-    paths.peers.write_text("{}")
     found = claim(paths)
     assert found.fresh
     found.release()
