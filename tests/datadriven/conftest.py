@@ -1,12 +1,8 @@
-"""Lets the tests import their harness; `--rewrite` writes the expected output anew."""
+"""`--rewrite` writes the expected output anew."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
