@@ -1,110 +1,121 @@
-"""How many blocks are short of fragments, and how many one more loss would take."""
+"""How many blocks are short of fragments, and how many are one loss from unreadable."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import Any
 
 import pytest
-from twins.memory_blocks import MemoryCluster, NodeTopology
-from twins.memory_catalogue import MemoryCatalogue
 
-from dwd.base.ids import GroupId, NodeId
+from dwd.base.blocks import StoredBlock
+from dwd.base.ids import BlockId, DeviceId, LayoutEpoch, NodeId
 from dwd.blocks import exposure
 from dwd.blocks.exposure import ExposureWorker, Tally
-from dwd.blocks.ports import Owner
-from dwd.blocks.topology import DeviceHealth
+from dwd.blocks.topology import DeviceHealth, DeviceView
 from dwd.runtime.worker import Progress
-
-OWNER = Owner(bucket="b", key="k")
-BIG = os.urandom(200_001)
-NODE = NodeId(1)
+from tests.twins.memory_blocks import MemoryTopology, NodeTopology
+from tests.twins.memory_catalogue import MemoryCatalogue
 
 
-class Led(MemoryCatalogue):
-    """Rows of one shard, led here or not."""
+class StillClock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def unix_ms(self) -> int:
+        return int(self.now * 1000)
+
+
+class Region:
+    """Six devices, one a node, and the worker that counts over them."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.led: tuple[GroupId, ...] = (GroupId(1),)
-
-    def groups(self) -> tuple[GroupId, ...]:
-        return self.led
-
-
-class Counting:
-    def __init__(self, cluster: MemoryCluster) -> None:
-        self.cluster, self.catalogue = cluster, Led()
+        self.shared, self.catalogue, self.clock = MemoryTopology(), MemoryCatalogue(), StillClock()
+        for number in range(1, 7):
+            self.shared.views[DeviceId(number)] = DeviceView(
+                device=DeviceId(number), node=NodeId(number), zone="", rack="", weight=10, health=DeviceHealth.UP
+            )
+        self.shared.relayout()
         self.worker = ExposureWorker(
-            catalogue=self.catalogue, topology=NodeTopology(cluster.topology, NODE), clock=cluster.clock
+            catalogue=self.catalogue, topology=NodeTopology(self.shared, NodeId(1)), clock=self.clock
         )
 
-    async def put(self, data: bytes = BIG, profile: str = "rs-4-2") -> None:
-        store = self.cluster.stores[NODE]
-        self.catalogue.add(await store.write(data, profile=profile, owner=OWNER, deadline=self.cluster.soon))
+    def add(self, count: int, *, profile: str = "rs-4-2", **more: Any) -> None:
+        for _ in range(count):
+            number = len(self.catalogue.rows) + 1
+            identity = BlockId(bytes(8) + number.to_bytes(2) + number.to_bytes(6))
+            self.catalogue.add(
+                StoredBlock(block=identity, profile=profile, length=10, crc32c=0, layout_epoch=LayoutEpoch(1), **more)
+            )
 
-    async def tally(self) -> Tally:
-        for _ in range(50):
-            if await self.worker.work() is Progress.IDLE:
-                return self.worker.tally()
-        raise AssertionError("never idle")
+    def down(self, *devices: int) -> None:
+        for number in range(1, 7):
+            health = DeviceHealth.DOWN if number in devices else DeviceHealth.UP
+            self.shared.set_health(DeviceId(number), health)
+
+    async def counted(self) -> Tally:
+        while await self.worker.work() is Progress.BUSY:
+            continue
+        return self.worker.tally()
 
 
-async def test_blocks_count_as_degraded_when_nodes_die_and_at_risk_when_nothing_is_left_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def region() -> Region:
+    return Region()
+
+
+async def test_nothing_is_exposed_when_all_is_there(region: Region) -> None:
+    region.add(5)
+    assert await region.counted() == Tally(degraded=0, at_risk=0)
+
+
+async def test_blocks_are_degraded_and_then_at_risk_as_devices_go_down(region: Region) -> None:
+    region.add(5)
+    region.add(3, profile="none")
+    region.down(1)
+    one = await region.counted()
+    assert (one.degraded >= 5, one.at_risk) == (True, 0)
+    region.down(1, 2)
+    two = await region.counted()
+    assert (two.degraded >= 5, two.at_risk) == (True, 5)
+    region.down()
+    assert await region.counted() == Tally(degraded=0, at_risk=0)
+
+
+async def test_row_that_waits_for_repair_counts_while_every_device_is_up(region: Region) -> None:
+    region.add(4)
+    region.add(1, missing=(5,))
+    region.add(1, missing=(4, 5))
+    assert await region.counted() == Tally(degraded=2, at_risk=1)
+
+
+async def test_rows_are_walked_page_by_page(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposure, "PAGE", 3)
+    region.add(8)
+    region.down(6)
+    assert await region.worker.work() is Progress.BUSY
+    assert region.worker.tally() == Tally(), "half a count is not shown"
+    assert (await region.counted()).degraded == 8
+
+
+async def test_full_count_is_kept_a_while_and_begun_anew_when_another_device_falls(region: Region) -> None:
+    region.add(2)
+    region.down(1)
+    await region.counted()
+    region.add(2)
+    assert (await region.counted()).degraded == 2
+    region.clock.now += exposure.REFRESH_SECONDS
+    assert (await region.counted()).degraded == 4
+    region.add(2)
+    region.down(1, 2)
+    assert (await region.counted()).degraded == 6
+
+
+async def test_shard_that_is_led_elsewhere_is_no_longer_counted(
+    region: Region, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposure, "PAGE", 2)
-    async with MemoryCluster(tmp_path) as cluster:
-        counting = Counting(cluster)
-        for _ in range(5):
-            await counting.put()
-        assert await counting.tally() == Tally()
-        cluster.kill(NodeId(6))
-        assert await counting.tally() == Tally(degraded=5, at_risk=0)
-        cluster.kill(NodeId(5))
-        assert await counting.tally() == Tally(degraded=5, at_risk=5)
-        cluster.revive(NodeId(5))
-        cluster.revive(NodeId(6))
-        assert await counting.tally() == Tally()
-
-
-async def test_blocks_on_loan_count_until_they_are_repaired(tmp_path: Path) -> None:
-    async with MemoryCluster(tmp_path) as cluster:
-        counting = Counting(cluster)
-        cluster.kill(NodeId(6))
-        await counting.put()
-        cluster.revive(NodeId(6))
-        assert await counting.tally() == Tally(degraded=1, at_risk=0)
-
-
-async def test_a_node_of_two_devices_is_one_loss_when_it_holds_two_fragments(tmp_path: Path) -> None:
-    async with MemoryCluster(tmp_path, nodes=3, devices=2) as cluster:
-        counting = Counting(cluster)
-        await counting.put()
-        assert await counting.tally() == Tally()
-        cluster.topology.set_health(cluster.devices_of(NodeId(2))[0], DeviceHealth.DOWN)
-        assert await counting.tally() == Tally(degraded=1, at_risk=1)
-
-
-async def test_copies_of_profile_none_are_no_risk_that_repair_could_lessen(tmp_path: Path) -> None:
-    async with MemoryCluster(tmp_path) as cluster:
-        counting = Counting(cluster)
-        await counting.put(profile="none")
-        assert await counting.tally() == Tally()
-
-
-async def test_a_count_begins_anew_when_leadership_was_lost_in_between(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exposure, "PAGE", 1)
-    async with MemoryCluster(tmp_path) as cluster:
-        counting = Counting(cluster)
-        for _ in range(3):
-            await counting.put()
-        cluster.kill(NodeId(6))
-        assert await counting.worker.work() is Progress.BUSY
-        counting.catalogue.led = ()
-        assert await counting.tally() == Tally()
-        counting.catalogue.rows.clear()
-        counting.catalogue.led = (GroupId(1),)
-        assert await counting.tally() == Tally()
+    region.add(2, missing=(1,))
+    assert (await region.counted()).degraded == 2
+    monkeypatch.setattr(region.catalogue, "groups", lambda: ())
+    assert await region.counted() == Tally()
