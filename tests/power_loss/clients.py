@@ -22,6 +22,8 @@ KEYS_PER_WRITER = 40
 KIB, MIB = 1024, 1024 * 1024
 PART_BYTES = 5 * MIB
 READ_SECONDS = 20.0
+HOPELESS_SECONDS = 1.0
+"""Once something is lost already."""
 T = TypeVar("T")
 _FAILURES = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError)
 
@@ -135,7 +137,8 @@ def check(endpoints: Sequence[Any], ledger: Ledger, seed: int) -> None:
     def look(item: tuple[str, int]) -> None:
         key, endpoint = item
         try:
-            body = _patiently(lambda: _read(endpoints[endpoint % len(endpoints)], key))
+            seconds = HOPELESS_SECONDS if wrong else READ_SECONDS
+            body = _patiently(lambda: _read(endpoints[endpoint % len(endpoints)], key), seconds)
         except _FAILURES as error:
             wrong.append(f"{key}: cannot be read: {error}")
             return
@@ -149,7 +152,7 @@ def check(endpoints: Sequence[Any], ledger: Ledger, seed: int) -> None:
         list(pool.map(look, keys))
     if wrong:
         raise Loss(f"{len(wrong)} of {len(keys)} keys are wrong:\n" + "\n".join(wrong[:20]))
-    listed = _patiently(lambda: _list(endpoints[seed % len(endpoints)]))
+    listed = _patiently(lambda: _list(endpoints[seed % len(endpoints)]), READ_SECONDS)
     if listed != seen:
         differing = sorted(set(listed.items()) ^ set(seen.items()))
         raise Loss(f"the listing differs from what can be read: {differing[:10]}")
@@ -168,13 +171,14 @@ def _list(s3: Any) -> dict[str, int]:
     return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
 
 
-def _patiently(work: Callable[[], T]) -> T:
-    deadline = CLOCK.monotonic() + READ_SECONDS
+def _patiently(work: Callable[[], T], seconds: float) -> T:
+    deadline = CLOCK.monotonic() + seconds
     while True:
         try:
             return work()
         except _FAILURES as error:
-            status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 503)
+            answer = error.response if isinstance(error, botocore.exceptions.ClientError) else {}
+            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 503)
             if CLOCK.monotonic() > deadline or status < 500:
                 raise
             time.sleep(0.1)
