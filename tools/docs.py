@@ -1,4 +1,4 @@
-"""Write what is documented from the code: `deploy/dwd.toml`. `--check` fails when it is stale."""
+"""Write what is documented from the code: the settings and the commands. `--check` fails when it is stale."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 from dwd.config.document import document
+from tools.commands import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def documents() -> dict[Path, str]:
     """Every generated document with its text."""
-    return {ROOT / "deploy" / "dwd.toml": document()}
+    return {ROOT / "deploy" / "dwd.toml": document(), ROOT / "docs" / "commands.md": reference()}
 
 
 def main() -> None:
