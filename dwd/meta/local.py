@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 from dwd.base.errors import InvariantViolation, NotFound, Unavailable
-from dwd.base.ids import GroupId, LogIndex
+from dwd.base.ids import GroupId, LogIndex, NodeId
 from dwd.meta.core.outcome import Outcome
 from dwd.meta.core.query import Query
 from dwd.meta.core.receipt import Receipt
@@ -26,6 +26,10 @@ class Consensus(Protocol):
 
     def status(self, group: GroupId) -> GroupStatus: ...
 
+    def serves(self, group: GroupId) -> bool: ...
+
+    def leader_node(self, group: GroupId) -> NodeId: ...
+
     def groups(self) -> tuple[GroupId, ...]: ...
 
     def last_contact(self, node: Any) -> float: ...
@@ -42,10 +46,7 @@ class LocalGroups:
 
     def holds(self, group: GroupId) -> bool:
         """Whether a working replica of the group is here."""
-        try:
-            return self._host.status(group).failed is None
-        except NotFound:
-            return False
+        return self._host.serves(group)
 
     async def propose(self, group: GroupId, payload: bytes, *, deadline: float) -> Outcome:
         try:

@@ -137,7 +137,7 @@ class Router:
     def _guesses(self, group: GroupId) -> Iterator[NodeId]:
         if self._local.holds(group):
             self._watch(group)
-            yield self._host.status(group).leader_node
+            yield self._host.leader_node(group)
         yield self._hints.get(group, NodeId(0))
 
     def _watch(self, group: GroupId) -> None:

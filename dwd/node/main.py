@@ -23,7 +23,7 @@ from dwd.runtime.notify import notifier_from
 _log = structlog.get_logger("dwd.node")
 
 GC_THRESHOLDS = (20_000, 20, 20)
-"""Young collections are rare enough not to be seen in a profile; what lives since the start is never looked at again."""
+"""Young collections are too rare to be seen in a profile; what lives since the start is never looked at again."""
 
 
 def run_daemon(settings: Settings, disk: Disk = SYSTEM_DISK) -> int:

@@ -178,6 +178,15 @@ class Host:
         """Raises NotFound."""
         return describe(self._engine, group, log=self._log, transfers=self._transfers, last_contact=self.last_contact)
 
+    def serves(self, group: GroupId) -> bool:
+        """Whether a working replica of the group is here. Cheap, unlike `status`: every request asks."""
+        return group in self._engine.replicas
+
+    def leader_node(self, group: GroupId) -> NodeId:
+        """Where the leader is as far as the local replica knows; 0 if it does not, or is not here."""
+        replica = self._engine.replicas.get(group)
+        return NodeId(0) if replica is None else replica.leadership.node
+
     def last_contact(self, node: NodeId) -> float:
         """Seconds since any message from `node`; infinity if none came since the start, 0 for this node."""
         if node == self._node:

@@ -6,6 +6,10 @@ at an index of the log until that index is applied. Only from `placed` on may it
 Invariants:
 * at most `limit` proposals are held; past it the caller gets Busy;
 * every future is resolved exactly once: applied, refused, overdue, or lost with the leadership.
+
+Proposals go to the core in rounds: while one is not committed, what comes meanwhile gathers for the next, so under
+load messages, log writes and transactions become larger instead of more. What is worth a message of its own
+(`ROUND_COUNT` proposals or `ROUND_BYTES`) does not wait.
 """
 
 from __future__ import annotations
@@ -16,9 +20,13 @@ from collections.abc import Iterable, Sequence
 
 from dwd.base.errors import Busy, DeadlineExceeded, DwError, NoSpace, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, LogIndex, Term
+from dwd.base.units import KIB
 from dwd.raft.core.effects import Accepted, Refused
 from dwd.raft.core.types import ConfigurationChange, Entry, ProposalId
 from dwd.raft.ports import Applied
+
+ROUND_COUNT = 64
+ROUND_BYTES = 256 * KIB
 
 
 class Proposal:
@@ -48,6 +56,9 @@ class Proposals:
         self._handed: dict[ProposalId, Proposal] = {}
         self._placed: dict[LogIndex, Proposal] = {}
         self._last_id = 0
+        self._waiting_bytes = 0
+        self._uncommitted = LogIndex(0)
+        """The last entry of the round under way; 0 if none is."""
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._handed) + len(self._placed)
@@ -62,9 +73,16 @@ class Proposals:
                 limit=self._limit,
             )
         self._waiting.append(Proposal(wish, deadline, future))
+        self._waiting_bytes += _size(wish)
 
     def waiting(self) -> bool:
         return bool(self._waiting)
+
+    def round_due(self) -> bool:
+        """Whether what waits should go to the core now."""
+        if not (self._uncommitted or self._handed):
+            return bool(self._waiting)
+        return len(self._waiting) >= ROUND_COUNT or self._waiting_bytes >= ROUND_BYTES
 
     def hand_over(self, count_max: int) -> list[Proposal]:
         """The next ones for the core, each with its id; those nobody waits for any more are left out."""
@@ -72,6 +90,7 @@ class Proposals:
         waiting = self._waiting
         while waiting and len(taken) < count_max:
             proposal = waiting.popleft()
+            self._waiting_bytes -= _size(proposal.wish)
             if proposal.future.done():
                 continue
             self._last_id += 1
@@ -87,6 +106,7 @@ class Proposals:
                 NoSpace("raft.no_space", f"the leader cannot write: {reason.message}", hint="free some space")
             )
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     def accepted(self, answers: Iterable[Accepted]) -> None:
         for answer in answers:
@@ -94,6 +114,12 @@ class Proposals:
             if proposal is not None:
                 proposal.term = answer.term
                 self._placed[answer.index] = proposal
+                self._uncommitted = answer.index
+
+    def committed(self, index: LogIndex) -> None:
+        """Everything up to `index` is: the next round may begin."""
+        if index >= self._uncommitted:
+            self._uncommitted = LogIndex(0)
 
     def refused(self, answers: Iterable[Refused]) -> None:
         for answer in answers:
@@ -118,6 +144,7 @@ class Proposals:
     def lost_leadership(self) -> None:
         """What is placed may still commit under the next leader: nobody here can tell."""
         placed, self._placed = self._placed, {}
+        self._uncommitted = LogIndex(0)
         for proposal in placed.values():
             proposal.fail(_unknown(self._group, "leadership was lost before the command was committed"))
 
@@ -142,6 +169,11 @@ class Proposals:
             proposal.fail(error)
         self._handed.clear()
         self._waiting.clear()
+        self._waiting_bytes = 0
+
+
+def _size(wish: bytes | ConfigurationChange) -> int:
+    return len(wish) if isinstance(wish, bytes) else 0
 
 
 def _unknown(group: GroupId, message: str) -> OutcomeUnknown:

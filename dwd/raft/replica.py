@@ -19,13 +19,14 @@ from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
 from dwd.raft.applier import Applier
 from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.effects import Effects, Fetch, SoftState
-from dwd.raft.core.messages import Message
+from dwd.raft.core.messages import Message, ReadRequest
 from dwd.raft.core.node import Node
 from dwd.raft.core.types import Configuration, Entry, EntryKind, Role, SnapshotMeta
 from dwd.raft.leadership import NO_NODE, Leadership
 from dwd.raft.ports import LogWrite
 from dwd.raft.proposals import Proposal, Proposals
 from dwd.raft.reads import Reads
+from dwd.raft.round_pace import ASKED_MAX, RoundPace
 from dwd.raft.surroundings import Surroundings
 from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS
 from dwd.raft.transport import Absence, Absent, Parcel
@@ -67,6 +68,10 @@ class Replica:
             boot=around.boot,
             round_seconds=options.tick_ms * options.election_ticks / 1000,
         )
+        self._pace = RoundPace()
+        self._asked: list[ReadRequest] = []
+        """Reads of other replicas, for the next round."""
+        self._round_timer: asyncio.TimerHandle | None = None
         self.absent: dict[ReplicaId, Absence] = {}
         """Replicas whose node said that it cannot speak for them, until they speak."""
         self.began = around.clock.monotonic()
@@ -94,7 +99,10 @@ class Replica:
                     self.absent.pop(parcel.source, None)
                 if parcel.source == self.soft.leader:
                     self.heard_leader = self._around.clock.monotonic()
-                self.core.step(parcel)
+                if isinstance(parcel, ReadRequest) and self.soft.role is Role.LEADER:
+                    self._asked.append(parcel)
+                else:
+                    self.core.step(parcel)
 
     def tick(self, now: float) -> None:
         self.core.tick(hindered=self._hindrance() is not None)
@@ -108,15 +116,34 @@ class Replica:
                 hindrance = self._hindrance()
                 if hindrance is not None:
                     self.proposals.refuse_waiting(hindrance)
-                elif self._around.persister.admits(self.group):
+                elif self.proposals.round_due() and self._around.persister.admits(self.group):
                     self._propose(self.proposals.hand_over(self._around.options.propose_batch_max))
-            if self.reads.waiting():
-                read = self.reads.begin_round(self._around.clock.monotonic())
-                if read is not None:
-                    self.core.read_index(read)
+            if self._asked or self.reads.waiting():
+                self._begin_reads()
             if not self.core.has_effects():
                 return
             self._perform(self.core.take_effects())
+
+    def _begin_reads(self) -> None:
+        """Hand the core the reads of this node and of others; a leader lets them gather (`RoundPace`)."""
+        now = self._around.clock.monotonic()
+        wait = self._pace.wait_seconds(now) if self.soft.role is Role.LEADER else 0.0
+        if wait and len(self._asked) < ASKED_MAX and not any(request.doubtful for request in self._asked):
+            if self._round_timer is None:
+                self._round_timer = asyncio.get_running_loop().call_later(wait, self._round_due)
+            return
+        asked, self._asked = self._asked, []
+        read = self.reads.begin_round(now) if self.reads.waiting() else None
+        self._pace.began(len(asked) + (read is not None), now)
+        for request in asked:
+            self.core.step(request)
+        if read is not None:
+            self.core.read_index(read)
+
+    def _round_due(self) -> None:
+        self._round_timer = None
+        if not self.closed:
+            self._around.stir(self.group)
 
     def node_unreachable(self, node: NodeId) -> None:
         for member in self.core.status().configuration.members:
@@ -181,6 +208,7 @@ class Replica:
             if effects.messages_durable:
                 self._send(effects.messages_durable)
         if effects.committed:
+            self.proposals.committed(effects.committed[-1].index)
             self.applier.add(effects.committed)
 
     def _durable(self, effects: Effects) -> None:

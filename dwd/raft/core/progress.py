@@ -13,13 +13,14 @@ from dwd.raft.core.options import NodeOptions
 from dwd.raft.core.status import ProgressState
 
 STALLED_ROUNDS_MAX = 2
-"""Heartbeats answered without any progress of Appends in flight, after which one of them counts as lost."""
+"""Ticks in which a peer answered a heartbeat without any progress of Appends in flight, after which one of them counts
+as lost. Rounds of reads bring many answers a tick, and say nothing about time."""
 
 
 class Progress:
     __slots__ = (
         "acked_round", "commit_sent", "fetching", "inflight", "inflight_bytes", "match", "next", "paused",
-        "recent_active", "stalled_rounds", "state",
+        "recent_active", "stall_due", "stalled_rounds", "state",
     )  # fmt: skip
 
     def __init__(self, following: LogIndex) -> None:
@@ -33,6 +34,8 @@ class Progress:
         self.inflight: deque[tuple[LogIndex, int]] = deque()
         self.inflight_bytes = 0
         self.stalled_rounds = 0
+        self.stall_due = False
+        """A tick has passed since an answer was counted as a stalled round."""
         self.commit_sent = LogIndex(0)
         self.acked_round = 0
         self.recent_active = True

@@ -26,7 +26,8 @@ def receive_heartbeat_reply(state: State, reply: HeartbeatReply) -> None:
         offer(state, reply.source)
     elif progress.state is ProgressState.PROBE:
         progress.paused = False
-    elif progress.inflight:
+    elif progress.inflight and progress.stall_due:
+        progress.stall_due = False
         progress.stalled_rounds += 1
         if progress.stalled_rounds > STALLED_ROUNDS_MAX:
             progress.probe(progress.match + 1)

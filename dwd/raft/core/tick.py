@@ -30,6 +30,8 @@ def _tick_leader(state: State, *, hindered: bool) -> None:
     timers.election += 1
     timers.heartbeat += 1
     read.tick_leader(state)
+    for progress in state.progress.values():
+        progress.stall_due = True
     if timers.election >= options.election_ticks_min:
         timers.election = 0
         if not _has_quorum(state):

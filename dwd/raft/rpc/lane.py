@@ -2,6 +2,10 @@
 
 Invariants: what is queued leaves in order, once, or not at all; a queue never holds more than QUEUE_PARCELS_MAX
 parcels or QUEUE_BYTES_MAX bytes; what was queued while the stream is down is dropped with it, for raft sends again.
+
+An Append without entries only tells how far the commit has come, which the next one with entries, the next heartbeat
+and every answer to a read tell too: it waits `NEWS_SECONDS` for one of them to make it superfluous. Under load that
+is half of all messages of a commit.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ PARCEL_BYTES = 64
 CONNECT_SECONDS = 2.0
 WRITE_SECONDS = 5.0
 """A peer that takes nothing for this long is treated as gone."""
+NEWS_SECONDS = 0.02
 BACKOFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 if FRAME_BYTES_MAX + 2 * MIB > MESSAGE_BYTES_MAX:
@@ -54,19 +59,44 @@ class PeerLane:
         self._on_broken = on_broken
         self._queue: deque[tuple[GroupId, Parcel, int]] = deque()
         self._bytes = 0
+        self._news: dict[GroupId, Append] = {}
         self._wake = asyncio.Event()
 
     def send(self, group: GroupId, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
             size = PARCEL_BYTES
             if isinstance(parcel, Append):
+                if not parcel.entries:
+                    self._hold(group, parcel)
+                    continue
+                self._news.pop(group, None)
                 size += sum(len(entry.payload) + PARCEL_BYTES for entry in parcel.entries)
             if len(self._queue) >= QUEUE_PARCELS_MAX or self._bytes + size > QUEUE_BYTES_MAX:
                 DROPPED.add(1, queue=self._name)
                 continue
             self._queue.append((group, parcel, size))
             self._bytes += size
-        self._wake.set()
+        if self._queue:
+            self._wake.set()
+
+    @property
+    def queued(self) -> int:
+        """Parcels that wait to be sent."""
+        return len(self._queue)
+
+    def _hold(self, group: GroupId, news: Append) -> None:
+        if not self._news:
+            asyncio.get_running_loop().call_later(NEWS_SECONDS, self._tell_news)
+        self._news[group] = news
+
+    def _tell_news(self) -> None:
+        news, self._news = self._news, {}
+        for group, append in news.items():
+            if len(self._queue) < QUEUE_PARCELS_MAX:
+                self._queue.append((group, append, PARCEL_BYTES))
+                self._bytes += PARCEL_BYTES
+        if self._queue:
+            self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled: connect when there is something to say, stay connected, start again after a break."""

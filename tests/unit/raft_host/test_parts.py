@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,14 +20,17 @@ from dwd.base.limits import CHUNK_BYTES
 from dwd.base.units import MIB
 from dwd.raft.applier import Applier
 from dwd.raft.core.effects import Accepted, ReadReady
+from dwd.raft.core.messages import Append
 from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState, SnapshotMeta
 from dwd.raft.leadership import Leadership
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import WRITE_BYTES_MAX, Persister
 from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
-from dwd.raft.proposals import Proposals
+from dwd.raft.proposals import ROUND_BYTES, ROUND_COUNT, Proposals
 from dwd.raft.reads import ROUNDS_MAX, Reads
 from dwd.raft.recovery import reconcile
+from dwd.raft.round_pace import SPACING_SECONDS, RoundPace
+from dwd.raft.rpc.lane import NEWS_SECONDS, PeerLane
 from dwd.raft.snapshots.copies import Copies
 from dwd.raft.transport import SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -236,6 +241,85 @@ class TestProposals:
         proposals.hand_over(9)
         proposals.close(Unavailable("test.closed", "closed"))
         assert isinstance(handed.exception(), OutcomeUnknown)
+
+    async def test_proposals_gather_for_the_next_round_when_one_is_not_committed(self) -> None:
+        proposals = Proposals(GROUP, 99)
+        self.begin_round(proposals, LogIndex(5))
+        proposals.add(b"b", 9.0, asyncio.get_running_loop().create_future())
+        assert not proposals.round_due()
+        proposals.committed(LogIndex(4))
+        assert not proposals.round_due()
+        proposals.committed(LogIndex(5))
+        assert proposals.round_due()
+
+    @pytest.mark.parametrize("wishes", [[b"b"] * ROUND_COUNT, [bytes(ROUND_BYTES)]], ids=["many", "large"])
+    async def test_a_round_does_not_wait_for_the_one_before_when_it_is_large_enough(self, wishes: list[bytes]) -> None:
+        proposals = Proposals(GROUP, 99)
+        self.begin_round(proposals, LogIndex(5))
+        for wish in wishes[1:]:
+            proposals.add(wish, 9.0, asyncio.get_running_loop().create_future())
+        assert not proposals.round_due()
+        proposals.add(wishes[0], 9.0, asyncio.get_running_loop().create_future())
+        assert proposals.round_due()
+        proposals.hand_over(99)
+        assert not proposals.round_due()
+
+    async def test_a_new_round_may_begin_when_leadership_was_lost_during_one(self) -> None:
+        proposals = Proposals(GROUP, 99)
+        self.begin_round(proposals, LogIndex(5))
+        proposals.lost_leadership()
+        proposals.add(b"b", 9.0, asyncio.get_running_loop().create_future())
+        assert proposals.round_due()
+
+    def begin_round(self, proposals: Proposals, index: LogIndex) -> None:
+        """One proposal, accepted at `index`."""
+        proposals.add(b"a", 9.0, asyncio.get_running_loop().create_future())
+        (proposal,) = proposals.hand_over(9)
+        proposals.accepted([Accepted(proposal=proposal.id, index=index, term=Term(2))])
+
+
+class TestRoundPace:
+    def test_the_next_round_waits_when_the_last_served_several(self) -> None:
+        pace = RoundPace()
+        assert pace.wait_seconds(1.0) == 0
+        pace.began(2, 1.0)
+        assert pace.wait_seconds(1.0) == pytest.approx(SPACING_SECONDS)
+        assert pace.wait_seconds(1.0 + SPACING_SECONDS) == 0
+
+    def test_the_next_round_begins_at_once_when_the_last_served_one(self) -> None:
+        pace = RoundPace()
+        pace.began(1, 1.0)
+        assert pace.wait_seconds(1.0) == 0
+
+
+class TestPeerLane:
+    async def test_news_of_a_commit_is_left_out_when_entries_follow(self) -> None:
+        lane, sent = self.lane()
+        lane.send(GROUP, [self.append(1, commit=1)])
+        lane.send(GROUP, [self.append(1, entry(2, 1), commit=1)])
+        await asyncio.sleep(2 * NEWS_SECONDS)
+        assert [len(parcel.entries) for parcel in sent()] == [1]
+
+    async def test_news_of_a_commit_is_told_when_nothing_follows(self) -> None:
+        lane, sent = self.lane()
+        lane.send(GROUP, [self.append(2, commit=1)])
+        lane.send(GROUP, [self.append(2, commit=2)])
+        assert sent() == []
+        await until(lambda: lane.queued > 0, "the news is told")
+        assert [parcel.commit for parcel in sent()] == [2]
+
+    def lane(self) -> tuple[PeerLane, Callable[[], list[Append]]]:
+        """A lane whose stream is not open, and what it would send."""
+        encoder = SimpleNamespace(frame=lambda _, parcels: [parcel for _, parcel in parcels])
+        made: Any = {"channels": None, "encoder": encoder, "on_broken": failed}
+        lane = PeerLane(NodeId(2), "appends", **made)
+        return lane, lambda: list(lane._take_frame() or [])  # type: ignore[arg-type]
+
+    def append(self, previous: int, *entries: Entry, commit: int) -> Append:
+        return Append(
+            source=ReplicaId(1), target=ReplicaId(2), term=Term(1), previous_index=LogIndex(previous),
+            previous_term=Term(1), entries=entries, commit=LogIndex(commit),
+        )  # fmt: skip
 
 
 class TestReconcile:
