@@ -201,7 +201,7 @@ class _Gathering:
         if task.cancelled():
             self.reader.latencies.gave_up(request.device)
             return False
-        if error is None and not mismatch(task.result().head, self.block):
+        if error is None and _fits(task.result(), request, self.block):
             self.reader.latencies.answered(request.device, request.began, write=False)
             known = self._got.get(request.index)
             if known is None or request.end - request.start > known[1] - known[0]:
@@ -289,6 +289,11 @@ class _Gathering:
             f"({', '.join(sorted(kinds)) or 'no device answers'})",
             block=self.block.block.hex(),
         )
+
+
+def _fits(got: Fetched, request: _Request, block: StoredBlock) -> bool:
+    """Whether an answer is of this block and all that was asked for."""
+    return not mismatch(got.head, block) and len(got.content) == request.end - request.start
 
 
 def _checksum(views: Sequence[memoryview]) -> int:

@@ -139,12 +139,15 @@ class OrphanWorker:
         return True
 
     async def _remove(self, device: Device, disowned: Sequence[FragmentKey]) -> None:
-        now = self._clock.monotonic()
+        now, grace = self._clock.monotonic(), self._options.grace_seconds
+        if len(self._disowned) >= ORPHANS_NOTED_MAX:  # what is long due and was not seen again went some other way
+            seen = frozenset(disowned)
+            self._disowned = {k: noted for k, noted in self._disowned.items() if k in seen or now - noted < 2 * grace}
         due = []
         for key in disowned:
             if key not in self._disowned and len(self._disowned) < ORPHANS_NOTED_MAX:
                 self._disowned[key] = now
-            elif now - self._disowned.get(key, now) >= self._options.grace_seconds:
+            elif now - self._disowned.get(key, now) >= grace:
                 due.append(key)
         if due:
             await device.delete(due)

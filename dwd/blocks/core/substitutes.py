@@ -17,14 +17,15 @@ from dwd.base.ids import DeviceId, NodeId
 
 def one_more_loss(places: Sequence[DeviceId], intended: Sequence[DeviceId], nodes: Mapping[DeviceId, NodeId],
                   parity: int) -> bool:  # fmt: skip
-    """Whether the block as placed survives one more domain, as far as the layout itself would have."""
+    """Whether the block as placed survives one more node; one more device where the layout itself survives no node.
+
+    With fewer devices than that takes nothing is stored: what cannot survive must not be acknowledged.
+    """
     if parity == 0:
         return True
     if one_node(intended, nodes) <= parity:
         return one_node(places, nodes) <= parity
-    if _fullest(intended) <= parity:
-        return _fullest(places) <= parity
-    return True
+    return _fullest(places) <= parity
 
 
 def substitute(

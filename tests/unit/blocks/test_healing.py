@@ -11,11 +11,13 @@ from twins.memory_blocks import MemoryCluster, NodeTopology
 from twins.memory_catalogue import MemoryCatalogue
 
 from dwd.base.errors import DwError, StorageFailed, Unavailable
-from dwd.base.ids import GroupId, LayoutEpoch, NodeId
+from dwd.base.ids import BlockId, GroupId, LayoutEpoch, NodeId
+from dwd.blocks import upkeep
 from dwd.blocks.fragments import PutFragment
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
 from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ports import Owner
+from dwd.blocks.reading import locations
 from dwd.blocks.recount import FragmentState, Recount
 from dwd.blocks.repair import Outcome, Repairer
 from dwd.blocks.repair_worker import RepairWorker, ReportWorker
@@ -23,11 +25,24 @@ from dwd.blocks.topology import DeviceHealth
 from dwd.blocks.upkeep import OrphanOptions, OrphanWorker
 from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.meta.core.shard.rows import OwnedBlock
+from dwd.runtime.clock import SystemClock
 from dwd.runtime.worker import Progress
 
 OWNER = Owner(bucket="b", key="k")
 BIG = os.urandom(300_001)
 NODE = NodeId(1)
+
+
+class LaterClock(SystemClock):
+    """`hours` ahead."""
+
+    hours = 0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + 3_600 * self.hours
+
+    def unix_ms(self) -> int:
+        return super().unix_ms() + 3_600_000 * self.hours
 
 
 class Heal:
@@ -292,4 +307,26 @@ async def test_devices_are_asked_to_delete_once_when_another_one_is_away(tmp_pat
         cluster.revive(NodeId(2))
         await heal.run(heal.gc)
         assert not heal.catalogue.gc
+        assert await heal.fragments() == 0
+
+
+async def test_orphans_are_found_when_others_that_were_noted_went_some_other_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "ORPHANS_NOTED_MAX", 1)
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        orphan = await heal.store.write(BIG[:10], profile="none", owner=OWNER, deadline=cluster.soon)
+        (device,) = locations(heal.repairer._topology, orphan).values()
+        clock = LaterClock()
+        worker = OrphanWorker(
+            local=cluster.wire.services[cluster.topology.views[device].node],
+            owner=heal.catalogue,
+            clock=clock,
+            options=OrphanOptions(grace_seconds=100.0),
+        )
+        worker._disowned[FragmentKey(BlockId(b"x" * 16), 0)] = clock.monotonic()
+        for _ in range(4):
+            clock.hours += 1
+            await heal.run(worker)
         assert await heal.fragments() == 0

@@ -6,12 +6,14 @@ import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twins.memory_blocks import MemoryCluster
 
 from dwd.base.errors import Busy, DwError
 from dwd.base.ids import LayoutEpoch, NodeId
+from dwd.blocks.fragments import Fetched
 from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ports import Owner
 
@@ -67,3 +69,19 @@ async def test_a_read_waits_when_the_layout_of_its_block_is_not_known_yet(tmp_pa
         unknown = replace(block, layout_epoch=LayoutEpoch(99))
         with pytest.raises(DwError):
             await store.read(unknown, owner=OWNER, offset=0, length=9, deadline=cluster.clock.monotonic() + 0.1)
+
+
+async def test_a_fragment_cut_short_on_its_way_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        store = cluster.stores[NodeId(1)]
+        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        whole = cluster.wire.get
+
+        async def short(node: NodeId, *args: Any, **more: Any) -> Fetched:
+            got = await whole(node, *args, **more)
+            return got if node != NodeId(3) else replace(got, content=got.content[:-1])
+
+        monkeypatch.setattr(cluster.wire, "get", short)
+        for offset in range(0, len(BIG), 75_000):
+            views = await store.read(block, owner=OWNER, offset=offset, length=50_000, deadline=cluster.soon)
+            assert b"".join(views) == BIG[offset : offset + 50_000]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from twins.memory_blocks import MemoryCluster
 
+from dwd.base.errors import Busy
 from dwd.base.ids import NodeId
 from dwd.blocks import latency
 from dwd.blocks.ports import Owner
@@ -35,3 +36,17 @@ async def test_one_more_node_may_die_when_a_write_got_round_two_silent_ones(
             held = Counter(cluster.topology.views[device].node for device in places)
             assert not set(silent) & set(held)
             assert max(held.values()) <= 2, held
+
+
+@pytest.mark.parametrize(("nodes", "devices", "stored"), [(1, 1, False), (2, 1, False), (3, 1, True), (1, 3, True)])
+async def test_a_block_is_refused_when_there_are_too_few_devices_for_it_to_survive_anything(
+    tmp_path: Path, nodes: int, devices: int, stored: bool
+) -> None:
+    async with MemoryCluster(tmp_path, nodes=nodes, devices=devices) as cluster:
+        writing = cluster.stores[NodeId(1)].write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        if stored:
+            await writing
+        else:
+            with pytest.raises(Busy):
+                await writing
+        await cluster.stores[NodeId(1)].write(BIG, profile="auto", owner=OWNER, deadline=cluster.soon)
