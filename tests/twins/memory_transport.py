@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from dwd.base.errors import Unavailable
+from dwd.base.errors import DwError, Unavailable
 from dwd.base.ids import GroupId, NodeId
 from dwd.raft.transport import Parcel, SnapshotChunk, SnapshotItem, SnapshotRequest, TransportHandler
 
 
 class MemoryNetwork:
     """`cut` holds one-way cuts (source, target). `chunks_until_break` breaks a snapshot's stream after so many,
-    `hang_next_chunk` lets one stream stand still for ever.
+    `hang_next_chunk` lets one stream stand still for ever, `refusals` are raised to those who ask, one each.
     """
 
     def __init__(self) -> None:
@@ -21,6 +21,7 @@ class MemoryNetwork:
         self.chunks_until_break: int | None = None
         self.corrupt_next_chunk = False
         self.hang_next_chunk = False
+        self.refusals: list[DwError] = []
         self.requests: list[SnapshotRequest] = []
 
     def isolate(self, node: NodeId) -> None:
@@ -53,6 +54,8 @@ class MemoryTransport:
         network.requests.append(request)
         if not network.reachable(self._node, node) or not network.reachable(node, self._node):
             raise Unavailable("test.cut", "no way there")
+        if network.refusals:
+            raise network.refusals.pop(0)
         items = network.handlers[node].serve_snapshot(self._node, request)
         try:
             async for item in items:

@@ -175,6 +175,11 @@ class Transfers:
             raise Unavailable("raft.snapshot_slow", f"nothing came for {seconds:g} s") from error
         except StopAsyncIteration as error:
             raise Unavailable("raft.snapshot_broken", "the sender ended the transfer early") from error
+        except (Unavailable, Busy, NotFound, Corrupt):
+            raise
+        except DwError as error:
+            # Its trouble (a failed disk, say) is not this node's.
+            raise Unavailable("raft.snapshot_refused", f"the sender cannot serve it: {error}") from error
 
     def _check_space(self, transfer: _Transfer) -> None:
         free = shutil.disk_usage(self._directory).free

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dwd.base.errors import Conflict
+from dwd.base.errors import Conflict, NoSpace, PermissionDenied, StorageFailed
 from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
 from dwd.base.limits import CHUNK_BYTES
 from dwd.base.units import MIB
@@ -274,3 +274,17 @@ async def test_one_copy_is_enough_when_the_log_grows_while_it_is_sent(tmp_path: 
         await fill(cluster, 150)
         await until(lambda: behind.value("k149") == "v", "the follower to catch up")
         assert [request.token for request in cluster.network.requests].count(0) == 1
+
+
+async def test_a_follower_goes_on_when_the_senders_disk_or_admission_fails(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 3, options=SMALL_LOG) as cluster:
+        behind = await left_behind(cluster)
+        cluster.network.refusals = [
+            StorageFailed("test.disk", "the sender's disk"),
+            PermissionDenied("test.no", "not allowed"),
+            NoSpace("test.full", "the sender's disk is full"),
+        ]
+        await behind.start()
+        await until(lambda: behind.value("k59") == "v", "the follower to catch up")
+        assert behind.fatal == []
+        assert behind.host.status(GROUP).failed is None
