@@ -99,6 +99,17 @@ async def test_rows_are_walked_page_by_page(region: Region, monkeypatch: pytest.
     assert (await region.counted()).degraded == 8
 
 
+async def test_count_begins_anew_when_another_device_falls_in_its_middle(
+    region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposure, "PAGE", 3)
+    region.add(8)
+    region.down(6)
+    assert await region.worker.work() is Progress.BUSY
+    region.down(1, 2)
+    assert (await region.counted()).at_risk == 8
+
+
 async def test_full_count_is_kept_a_while_and_begun_anew_when_another_device_falls(region: Region) -> None:
     region.add(2)
     region.down(1)
