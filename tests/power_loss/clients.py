@@ -22,6 +22,8 @@ KEYS_PER_WRITER = 40
 KIB, MIB = 1024, 1024 * 1024
 PART_BYTES = 5 * MIB
 READ_SECONDS = 20.0
+WRONG_MAX = 5
+"""Found, the rest is not looked at."""
 HOPELESS_SECONDS = 1.0
 """Once something is lost already."""
 T = TypeVar("T")
@@ -136,6 +138,8 @@ def check(endpoints: Sequence[Any], ledger: Ledger, seed: int) -> None:
 
     def look(item: tuple[str, int]) -> None:
         key, endpoint = item
+        if len(wrong) >= WRONG_MAX:
+            return
         try:
             seconds = HOPELESS_SECONDS if wrong else READ_SECONDS
             body = _patiently(lambda: _read(endpoints[endpoint % len(endpoints)], key), seconds)
