@@ -105,8 +105,8 @@ class Engine:
         self.close_replica(replica, stopped(group))
 
     def spawn(self, group: GroupId, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Background work of a group, with its errors kept to the group."""
-        _ = self._tasks.spawn(self._contained(group, work), name=f"{name}-{group}")
+        """Background work for the group's replica, with its errors kept to that replica."""
+        _ = self._tasks.spawn(self._contained(group, self.replicas.get(group), work), name=f"{name}-{group}")
 
     def close_replica(self, replica: Replica, error: DwError) -> None:
         replica.closed = True
@@ -187,11 +187,14 @@ class Engine:
                 absent = Absent(source=parcel.target, target=parcel.source, reason=reason)
                 self._transport.send(node, group, [absent])
 
-    async def _contained(self, group: GroupId, work: Coroutine[Any, Any, None]) -> None:
+    async def _contained(self, group: GroupId, replica: Replica | None, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - as in `_guard`
-            self.fail(group, error)
+            if self.replicas.get(group) is replica or isinstance(error, StorageFailed):
+                self.fail(group, error)
+            else:
+                _log.info("work for a replica that is gone failed", node=self._node, group=group, error=repr(error))
 
 
 def stopped(group: GroupId) -> Unavailable:

@@ -112,8 +112,9 @@ class Transfers:
                 replica.snapshot_abandoned()
             else:
                 replica.snapshot_fetched(meta, transfer.path)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it stops this group and no other
-            self._fail(replica.group, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it stops this replica and no other
+            if not replica.closed or isinstance(error, StorageFailed):
+                self._fail(replica.group, error)
         except asyncio.CancelledError:
             transfer.path.unlink(missing_ok=True)
             raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dwd.base.errors import OutcomeUnknown, StorageFailed, Unavailable
-from dwd.base.ids import GroupId
+from dwd.base.ids import GroupId, ReplicaId
 from dwd.raft.transport import Absence
 from tests.twins.raft_cluster import GROUP, TestCluster, soon, until
 
@@ -79,3 +79,22 @@ async def test_groups_share_one_write_when_both_are_busy(tmp_path: Path) -> None
         node.log.open_gate.set()
         await gathered
         assert node.log.writes - before <= 3
+
+
+async def test_a_new_replica_lives_when_work_for_its_predecessor_fails(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 1, voters=0) as cluster:
+        host = cluster.node(1).host
+        await host.create_replica(GROUP, ReplicaId(201))
+        go = asyncio.Event()
+
+        async def fails() -> None:
+            _ = await go.wait()
+            raise RuntimeError("its executor is closed")
+
+        host._engine.spawn(GROUP, fails(), name="test")
+        await host.create_replica(GROUP, ReplicaId(202))
+        go.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert host.status(GROUP).failed is None
+        assert host.status(GROUP).replica == 202
