@@ -4,7 +4,7 @@ What each directory held is remembered beside the identity (devices.json), away 
 directory is told apart from a new one: it is taken as a *new* device (the old one is given up and rebuilt elsewhere)
 only when nothing suggests that a disk is merely not mounted.
 
-    devices.json: {path: {"device": hex id, "mounted": whether it was a file system of its own}}
+    devices.json: {path: {"device": hex id, "mount": the mount point it was under}}
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dwd.node.starts import Starts
 from dwd.runtime.files import Files
 from dwd.runtime.private_files import write_private
 
+_ROOT = Path("/")
 _log = structlog.get_logger("dwd.node")
 
 
@@ -37,7 +38,8 @@ class Known:
     """What a directory held when it was last seen well."""
 
     device: DeviceId
-    mounted: bool
+    mount: Path
+    """The root of the file system it was on: the directory itself, or one above it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,7 +122,7 @@ async def open_devices(setup: DeviceSetup, configured: Sequence[DeviceSettings])
     for settings in configured:
         slot = await _open_one(setup, settings, known.get(str(settings.path)))
         if slot.device is not None and slot.id is not None:
-            known[str(settings.path)] = Known(device=slot.id, mounted=_is_mounted(settings.path))
+            known[str(settings.path)] = Known(device=slot.id, mount=_mount_of(settings.path))
         elif slot.reason:
             _log.error("device out of service", path=str(settings.path), reason=slot.reason)
         slots.append(slot)
@@ -190,6 +192,13 @@ def _mark(setup: DeviceSetup, path: Path, before: Known | None) -> tuple[Marker,
 
 def _refuse_unmounted(setup: DeviceSetup, path: Path, before: Known) -> None:
     """Raises StorageFailed unless the directory was plainly emptied or replaced."""
+    if before.mount != _ROOT and before.mount != _mount_of(path):
+        raise StorageFailed(
+            "node.device_unmounted",
+            f"{path} was on the file system of {before.mount} when it held device {hex_id(before.device)}, and is not "
+            "now",
+            hint="mount the disk and restart",
+        )
     if not path.exists():
         if setup.data_is_fresh and path.is_relative_to(setup.paths.data):
             return  # it went with the whole data directory
@@ -198,18 +207,17 @@ def _refuse_unmounted(setup: DeviceSetup, path: Path, before: Known) -> None:
             f"{path} is gone; it held device {hex_id(before.device)}",
             hint="mount the disk; to begin anew there, create the empty directory and restart",
         )
-    if before.mounted and not _is_mounted(path):
-        raise StorageFailed(
-            "node.device_unmounted",
-            f"{path} was a file system of its own when it held device {hex_id(before.device)}, and is not now",
-            hint="mount the disk and restart",
-        )
     if any(path.iterdir()):
         raise StorageFailed(
             "node.device_unmarked",
             f"{path} holds files but no {MARKER}; it held device {hex_id(before.device)}",
             hint="restore it, or empty the directory to begin anew there",
         )
+
+
+def _mount_of(path: Path) -> Path:
+    """The nearest mount point at or above `path`, which need not exist."""
+    return next((above for above in (path, *path.parents) if _is_mounted(above)), _ROOT)
 
 
 def _is_mounted(path: Path) -> bool:
@@ -221,7 +229,7 @@ def _load_known(paths: Paths) -> dict[str, Known]:
     try:
         document = json.loads(paths.known_devices.read_text())
         return {
-            path: Known(device=DeviceId(parse_hex_id(entry["device"])), mounted=bool(entry["mounted"]))
+            path: Known(device=DeviceId(parse_hex_id(entry["device"])), mount=Path(entry["mount"]))
             for path, entry in document.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DwError):
@@ -229,7 +237,7 @@ def _load_known(paths: Paths) -> dict[str, Known]:
 
 
 def _save_known(paths: Paths, known: dict[str, Known]) -> None:
-    document = {path: {"device": hex_id(k.device), "mounted": k.mounted} for path, k in sorted(known.items())}
+    document = {path: {"device": hex_id(k.device), "mount": str(k.mount)} for path, k in sorted(known.items())}
     content = json.dumps(document, indent=2).encode() + b"\n"
     if not paths.known_devices.exists() or paths.known_devices.read_bytes() != content:
         write_private(paths.known_devices, content)

@@ -89,8 +89,24 @@ async def test_device_is_out_of_service_when_its_disk_is_not_mounted(machine: Ma
     machine.mounted.clear()
     (slot,) = await machine.start(path)
     assert (slot.id, slot.device, slot.given_up) == (device, None, ())
-    assert "file system of its own" in slot.reason
+    assert f"file system of {path}" in slot.reason
     assert list(path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_device_is_out_of_service_when_the_disk_above_its_directory_is_not_mounted(
+    machine: Machine, *, fresh: bool
+) -> None:
+    path = machine.paths.data / "devices" / "d0"
+    machine.mounted.add(machine.paths.data)
+    device = await first_start(machine, path)
+    shutil.rmtree(path)
+    machine.mounted.clear()
+    if not fresh:
+        path.mkdir()  # the root file system has such a directory too
+    (slot,) = await machine.start(path, fresh=fresh)
+    assert (slot.id, slot.device, slot.given_up) == (device, None, ())
+    assert str(machine.paths.data) in slot.reason
 
 
 async def test_new_disk_takes_the_place_of_the_old_one_when_it_is_mounted(machine: Machine, tmp_path: Path) -> None:
