@@ -1,0 +1,174 @@
+"""A daemon that cannot start says why and what to do next, on its standard error, and exits non-zero."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import load_pem_x509_certificate
+
+from tests.integration.harness import Ran, until
+from tests.integration.install import Node
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A node that has run once and is stopped. Tests work on copies."""
+    node = Node(tmp_path_factory.mktemp("made") / "a")
+    node.init()
+    with node.daemon() as daemon:
+        node.wait_ready(daemon)
+        assert daemon.end() == 0
+    return node
+
+
+@pytest.fixture
+def node(made: Node, tmp_path: Path) -> Node:
+    shutil.copytree(made.root, tmp_path / "a", dirs_exist_ok=True)
+    return Node(tmp_path / "a")
+
+
+def refused(ran: Ran, code: str, *words: str) -> None:
+    """It ended by itself, non-zero, with the code, a hint, and no traceback."""
+    assert ran.code not in {0, None}, ran
+    assert f"({code})" in ran.err, ran.err
+    assert "  next: " in ran.err, ran.err
+    assert "Traceback" not in ran.err, ran.err
+    for word in words:
+        assert word in ran.err, (word, ran.err)
+
+
+def test_run_names_init_and_join_when_the_machine_is_no_node_yet(tmp_path: Path) -> None:
+    ran = Node(tmp_path).dwd("run")
+    refused(ran, "identity.missing", "dwd init", "dwd join")
+    assert ran.code == 3
+
+
+def test_run_names_the_nearest_key_when_a_key_is_unknown(node: Node) -> None:
+    node.configure("[raft]\ntick_mz = 50\n")
+    ran = node.dwd("run")
+    assert ran.code == 2
+    assert "tick_mz" in ran.err
+    assert "tick_ms" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_check_config_lists_every_fault_at_once(node: Node, tmp_path: Path) -> None:
+    busy = socket.socket()
+    busy.bind(("127.0.0.1", 0))
+    busy.listen()
+    port = busy.getsockname()[1]
+    with busy:
+        node.s3 = f"127.0.0.1:{port}"
+        node.configure(f'[[device]]\npath = "{tmp_path / "no-disk"}"\n')
+        found = {fault["path"]: fault for fault in node.dwd("check-config", "--json").json["faults"]}
+        assert set(found) == {"device[0].path", "listen.s3"}
+        assert all(fault["hint"] for fault in found.values())
+        assert node.dwd("check-config").code == 2
+    node.configure()
+    assert node.dwd("check-config").good().out.strip() == "the settings are good"
+
+
+@pytest.mark.parametrize("listener", ["grpc", "s3", "admin"])
+def test_run_names_the_listener_when_its_port_is_in_use(node: Node, listener: str) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        address = f"127.0.0.1:{busy.getsockname()[1]}"
+        setattr(node, listener, address)
+        node.configure()
+        ran = node.dwd("run")
+    assert ran.code not in {0, None}
+    assert address in ran.err
+    assert "  next: " in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_second_daemon_is_refused_on_the_same_directory_and_the_first_goes_on(node: Node) -> None:
+    with node.daemon() as daemon:
+        node.wait_ready(daemon)
+        second = Node(node.root / "second", "b")
+        second.data, second.identity = node.data, node.identity
+        second.configure()
+        ran = second.dwd("run")
+        refused(ran, "node.already_running", str(node.data))
+        assert ran.code == 8
+        assert node.ready()
+        assert daemon.end() == 0
+
+
+def test_run_refuses_data_of_another_cluster_and_leaves_it_alone(node: Node, tmp_path: Path) -> None:
+    other = Node(tmp_path / "other", "other")
+    other.init()
+    other.data = node.data
+    other.configure()
+    before = (node.data / "node.json").read_bytes()
+    refused(other.dwd("run"), "node.wrong_data", "belongs to node")
+    assert (node.data / "node.json").read_bytes() == before
+
+
+def test_run_refuses_a_directory_of_strange_files(node: Node, tmp_path: Path) -> None:
+    node.data = tmp_path / "photos"
+    node.data.mkdir()
+    (node.data / "cat.jpg").write_bytes(b"cat")
+    node.configure()
+    refused(node.dwd("run"), "node.data_unknown", "cat.jpg")
+    assert sorted(p.name for p in node.data.iterdir() if p.name != "lock") == ["cat.jpg"]
+
+
+def test_run_refuses_an_expired_certificate(node: Node) -> None:
+    """The node's own certificate, re-issued with dates in the past by a key of its own kind."""
+    path = node.identity / "node.pem"
+    old = load_pem_x509_certificate(path.read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    then = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.issuer)
+        .public_key(old.public_key())
+        .serial_number(old.serial_number)
+        .not_valid_before(then)
+        .not_valid_after(then + dt.timedelta(days=1))
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    ran = node.dwd("run")
+    assert ran.code not in {0, None}
+    assert "expired" in ran.err
+    assert "  next: " in ran.err
+    assert "Traceback" not in ran.err
+    (fault,) = node.dwd("check-config", "--json").json["faults"]
+    assert fault["path"] == "node.identity_dir"
+
+
+def test_node_serves_what_it_can_when_a_device_directory_is_missing(node: Node, tmp_path: Path) -> None:
+    """A missing disk is a fault of the device, not of the node."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    node.configure(f'[[device]]\npath = "{node.data / "devices" / "d0"}"\n[[device]]\npath = "{disk}"\n')
+    with node.daemon() as daemon:
+        node.wait_ready(daemon)
+        assert daemon.end() == 0
+    shutil.rmtree(disk)
+    with node.daemon() as daemon:
+        node.wait_ready(daemon)
+        states = until(
+            "the lost device is shown",
+            lambda: [
+                s
+                for s in [{d["path"]: d for d in node.dwctl("cluster", "status").good().json["devices"]}]
+                if str(disk) in s
+            ],
+        )[0]
+        assert states[str(disk)]["state"] == "failed"
+        assert "mount the disk" in daemon.text() or "is gone" in states[str(disk)]["reason"]
+        assert not disk.exists(), "a missing disk's place was written to"
+        assert daemon.end() == 0
