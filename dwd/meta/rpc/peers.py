@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -66,7 +65,7 @@ class GrpcPeers:
         link = self._links.get(node)
         if link is None or link.broken:
             try:
-                link = _Link(self._channels.to(node))
+                link = _Link(self._channels.to(node), self._tasks)
             except NotFound as error:
                 raise Unavailable("meta.node_unknown", "it is not known here where that node is") from error
             self._links[node] = link
@@ -91,8 +90,9 @@ class _Waiting:
 class _Link:
     """One stream. Once broken it stays so; the next request opens another."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, tasks: Tasks) -> None:
         self.broken = False
+        self._tasks = tasks
         self._channel = channel
         self._waiting: dict[int, _Waiting] = {}
         self._outbox: deque[tuple[int, meta_pb2.Request]] = deque()
@@ -131,12 +131,14 @@ class _Link:
         """Until the stream breaks."""
         reason: DwError = Unavailable("meta.link_closed", "the connection was closed")
         try:
-            stream: Any = meta_pb2_grpc.MetaStub(self._channel).Exchange(self._batches())
-            async for batch in stream:
-                for reply in batch.replies:
-                    waiting = self._waiting.get(reply.id)
-                    if waiting is not None and not waiting.answer.done():
-                        waiting.answer.set_result(reply)
+            stream: Any = meta_pb2_grpc.MetaStub(self._channel).Exchange()
+            writing = self._tasks.spawn(self._write(stream), name="write")
+            try:
+                while isinstance(batch := await stream.read(), meta_pb2.ReplyBatch):
+                    self._deliver(batch)
+            finally:
+                writing.cancel()
+                stream.cancel()
         except grpc.RpcError as error:
             reason = translate(error, sent=False)
         finally:
@@ -145,14 +147,24 @@ class _Link:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(_unanswered(waiting, reason.message))
 
-    async def _batches(self) -> AsyncIterator[meta_pb2.RequestBatch]:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._outbox:
-                batch = self._take()
-                if batch.requests:
-                    yield batch
+    def _deliver(self, batch: meta_pb2.ReplyBatch) -> None:
+        for reply in batch.replies:
+            waiting = self._waiting.get(reply.id)
+            if waiting is not None and not waiting.answer.done():
+                waiting.answer.set_result(reply)
+
+    async def _write(self, stream: Any) -> None:
+        """Not an iterator handed to gRPC: that one would stay behind, and be complained of, when a stream breaks."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._outbox:
+                    batch = self._take()
+                    if batch.requests:
+                        await stream.write(batch)
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            stream.cancel()
 
     def _take(self) -> meta_pb2.RequestBatch:
         """What waits, up to BATCH_BYTES_MAX; nothing of those who gave up."""

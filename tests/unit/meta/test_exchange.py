@@ -156,3 +156,15 @@ async def test_stream_is_opened_anew_when_it_broke() -> None:
 async def expect(kind: type[Exception], work: Any) -> None:
     with pytest.raises(kind):
         await work
+
+
+async def test_nothing_is_left_pending_when_a_stream_breaks() -> None:
+    """A request iterator handed to gRPC stayed behind as a task that nobody ended, and asyncio complained of it."""
+    async with connected() as (peers, groups, server):
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
+            while not groups.waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            server.close_all(Unavailable("test.closed", "closed by the test"))
+            await waiting
+        assert not [t for t in asyncio.all_tasks() if "_consume_request_iterator" in repr(t.get_coro())]
