@@ -44,6 +44,9 @@ async def send(
                 _break(request, record, "gateway.short_answer")
     except (TimeoutError, ConnectionError, DwError) as error:
         _break(request, record, _reason(error))
+    except Exception as error:  # noqa: BLE001  # left to aiohttp it would be answered, in the middle of the body
+        telemetry.failed(record.request_id, error)
+        _break(request, record, "gateway.failed")
     finally:
         if reply.stream is not None:
             await reply.stream.aclose()

@@ -243,7 +243,10 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        del request, status, exc, message
+        del status, exc, message
+        if request.writer is not None and request.writer.output_size > 0:
+            # Another answer now would be taken for the rest of the one that was begun.
+            raise ConnectionResetError("the answer was begun already")
         return self._malformed()
 
 

@@ -193,6 +193,31 @@ async def test_answer_is_broken_off_when_bytes_turn_out_bad_in_the_middle() -> N
             await running.receive()
 
 
+class Unforeseen(MemoryObjects):
+    """Objects whose reading fails by a bug, a few bytes before the end."""
+
+    async def open(self, *arguments: Any, **how: Any) -> Any:
+        reader = await super().open(*arguments, **how)
+        good = reader.chunks
+
+        async def chunks() -> AsyncIterator[Buffer]:
+            whole = b"".join([bytes(chunk) async for chunk in good()])
+            yield whole[:-100]
+            raise ValueError("nobody thought of this")
+
+        reader.chunks = chunks  # type: ignore[method-assign]
+        return reader
+
+
+async def test_nothing_else_passes_for_the_missing_bytes_when_an_answer_fails_by_a_bug() -> None:
+    async with gateway(objects=Unforeseen(SystemClock())) as running:
+        await running.call("PUT", "/bkt")
+        await running.call("PUT", "/bkt/k", b"z" * 300_000)
+        await running.send(running.signed("GET", "/bkt/k"))
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await running.receive()
+
+
 async def test_answer_is_an_error_when_the_first_bytes_are_bad() -> None:
     async with gateway(objects=HalfRead(at_once=True)) as running:
         await running.call("PUT", "/bkt")
