@@ -31,6 +31,7 @@ CONCURRENCIES = (1, 16, 64)
 IN_FLIGHT_BYTES_MAX = 2048 * MIB
 """Cells that would hold more in the client and on the wire at once are left out."""
 WARM_COUNT = 64
+WIDTH_IN_FILES = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +160,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         idle_seconds=chosen.idle_seconds,
     )
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_IN_FILES)
     folder = options.dir or Path(tempfile.mkdtemp(prefix="dwd-perf-"))
     cluster = Cluster.existing(folder) if options.dir else Cluster.up(folder)
     try:
