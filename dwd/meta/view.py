@@ -93,6 +93,10 @@ class ControlView:
             if not page[1]:
                 return tuple(found)
 
+    def deleting_buckets(self) -> tuple[BucketRow, ...]:
+        """By name."""
+        return self._read(read.deleting_buckets)
+
     def user(self, name: str) -> UserRow | None:
         return self._users.get(
             name, self._versions[Part.USERS], lambda: self._read(lambda reader: read.user(reader, name))

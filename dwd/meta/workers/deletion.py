@@ -6,7 +6,6 @@ from dwd.base.clock import Clock
 from dwd.base.errors import Conflict, NotFound
 from dwd.base.ids import CONTROL_GROUP
 from dwd.meta.client import MetaClient
-from dwd.meta.core.control.rows import BucketState
 from dwd.runtime.worker import Progress
 
 DELETE_SECONDS = 30.0
@@ -27,7 +26,7 @@ class DeletionWorker:
         if not self._client.leads(CONTROL_GROUP):
             self._seen.clear()
             return Progress.IDLE
-        deleting = {(b.name, b.epoch) for b in self._client.view.buckets() if b.state is BucketState.DELETING}
+        deleting = {(b.name, b.epoch) for b in self._client.view.deleting_buckets()}
         for name, epoch in sorted(deleting & self._seen):
             deadline = self._clock.monotonic() + DELETE_SECONDS
             try:

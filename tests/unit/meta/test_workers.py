@@ -12,7 +12,8 @@ import pytest
 from dwd.base.errors import NotFound, OutcomeUnknown, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId
 from dwd.meta.core.control.commands import BeginDeleteBucket, CreateBucket, CreateUser, SetNodeLiveness
-from dwd.meta.core.control.queries import GetBucket, ListBuckets
+from dwd.meta.core.control.queries import GetBucket
+from dwd.meta.core.control.read import deleting_buckets
 from dwd.meta.core.control.rows import Liveness
 from dwd.meta.core.shard.commands import CreateUpload, DeleteObject, PutObject, StageBlocks
 from dwd.meta.core.shard.queries import ChangesPage, GetCounts, ListUploads
@@ -111,8 +112,9 @@ class Client:
 
     @property
     def view(self) -> Any:
-        rows = self.groups[CONTROL_GROUP].ask(ListBuckets()).buckets
-        return SimpleNamespace(buckets=lambda: rows)
+        control = self.groups[CONTROL_GROUP]
+        rows = control.reader.inside(deleting_buckets, index_min=control.machine.position().index)
+        return SimpleNamespace(deleting_buckets=lambda: rows)
 
     def leads(self, group: GroupId) -> bool:
         return self.leading[group]

@@ -136,6 +136,15 @@ def bucket(reader: Reader, name: str) -> BucketRow | None:
     return None if row is None else _bucket(row)
 
 
+def deleting_buckets(reader: Reader) -> tuple[BucketRow, ...]:
+    """Those whose deletion somebody began: few, however many buckets there are."""
+    rows = reader.rows(
+        "SELECT name, owner, profile, state, epoch, created FROM buckets WHERE state = ? ORDER BY name",
+        (BucketState.DELETING,),
+    )
+    return tuple(_bucket(row) for row in rows)
+
+
 def buckets(reader: Reader, query: queries.ListBuckets) -> queries.BucketsAnswer:
     limit = max(1, min(query.limit, PAGE_MAX))
     rows = list(
