@@ -9,7 +9,7 @@ Invariants: at most one block is being filled and one being hashed per request, 
 filled or wait for the store in all; a block handed over is never written again; `chunks` returns normally only when
 length, signatures and digests all held; a client that sends too slowly for its bytes is given up.
 Hazard: a buffer that waits for bytes which do not come keeps others waiting. So it is taken only once HEAD_BYTES of
-its block are there, and for no longer than a block may take.
+its block are there, and given back when the next HEAD_BYTES do not come in `step_seconds`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class UploadBody:
         *,
         filling: asyncio.Semaphore,
         seconds_for: Callable[[int], float],
+        step_seconds: float,
     ) -> None:
         self._source = source
         self._length = plan.length
@@ -74,6 +75,7 @@ class UploadBody:
         )
         self._filling = filling
         self._seconds_for = seconds_for
+        self._step_seconds = step_seconds
         self._waiting: deque[Event] = deque()
         self._taken = 0
 
@@ -97,10 +99,10 @@ class UploadBody:
             return
         hashing: asyncio.Future[None] | None = None
         while (room := min(BLOCK_BYTES, self._length - self._taken)) > 0:
-            async with self._patience(room):
+            async with self._patience(self._seconds_for(room)):
                 await self._gather(min(room, HEAD_BYTES))
             async with self._filling:
-                async with self._patience(room):
+                async with self._patience(self._seconds_for(room)):
                     block, events = await self._fill(room)
                 if hashing is not None:
                     await hashing
@@ -111,7 +113,7 @@ class UploadBody:
                 del block
         if hashing is not None:
             await hashing
-        async with self._patience(0):
+        async with self._patience(self._seconds_for(0)):
             self._verifier.update(memoryview(b""), await self._rest())
         self._finish()
 
@@ -151,6 +153,9 @@ class UploadBody:
         block = memoryview(bytearray(room))
         at = 0
         while at < room:
+            if not self._waiting:
+                async with self._patience(self._step_seconds):
+                    await self._gather(min(room - at, HEAD_BYTES))
             event = await self._next()
             if event is None:
                 break
@@ -196,10 +201,10 @@ class UploadBody:
         return True
 
     @asynccontextmanager
-    async def _patience(self, size: int) -> AsyncIterator[None]:
-        """A client that takes too long for `size` bytes is given up."""
+    async def _patience(self, seconds: float) -> AsyncIterator[None]:
+        """A client that takes longer is given up."""
         try:
-            async with asyncio.timeout(self._seconds_for(size)):
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
             raise _too_slow() from None

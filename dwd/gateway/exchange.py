@@ -50,6 +50,7 @@ class Exchange:
             self.executor,
             filling=self.filling,
             seconds_for=self.options.transfer_seconds,
+            step_seconds=self.options.step_seconds,
         )
 
     def deadline(self, transfer_bytes: int = 0) -> float:

@@ -25,8 +25,10 @@ class GatewayOptions:
     """For the metadata part of an operation, and for any single step of a transfer."""
     transfer_bytes_per_second_min: int = 128 * KIB
     """A body, and each block of it, gets `operation_seconds` and as long as it takes at this rate."""
-    blocks_filling_max: int = 16
+    blocks_filling_max: int = 32
     """Block-sized buffers being filled from clients; a request waits for one before it reads on."""
+    step_seconds: float = 15.0
+    """For each further 256 KiB while such a buffer is held: who sends slower than that keeps others waiting."""
     idle_seconds: float = 60.0
     """Silence of a client in the middle of a body, in or out, after which the request is given up."""
     keep_alive_seconds: float = 75.0

@@ -32,13 +32,15 @@ encoded and sent, and two or three saturate the devices.
 """
 BLOCKS_READING_MAX = 8
 """Blocks that one node fetches at a time, of all downloads: what a slow client has not taken is not counted."""
+BLOCKS_AHEAD_MAX = 16
+"""Blocks fetched before their client wants them, on one node; past it downloads go on block by block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Shared by all verbs of one node. `inline_bytes_max` is the largest object that rides in its command; `hashing`
-    runs digests of large buffers beside the event loop;
-    `tasks` owns reads ahead of what a client has taken; `writing` and `reading` are held while a block is.
+    runs digests of large buffers beside the event loop; `tasks` owns reads ahead of what a client has taken; `writing`
+    and `reading` are held while a block is, `ahead` while one waits for its client.
     """
 
     meta: MetaClient
@@ -49,6 +51,7 @@ class Context:
     tasks: Tasks
     inline_bytes_max: int
     writing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_WRITING_MAX))
+    ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_AHEAD_MAX))
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_READING_MAX))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from dwd.base.errors import Busy, Corrupt, InvalidArgument, Unavailable
 from dwd.blocks.ports import Owner
@@ -110,24 +111,36 @@ class Reader:
         return plain if whole else memoryview(plain)[self._range.start : self._range.end]
 
     async def _from_blocks(self) -> AsyncGenerator[Buffer, None]:
-        """One block is fetched while the one before it is being sent."""
-        position = self._range.start
-        ahead: asyncio.Task[list[memoryview]] | None = None
+        """One block is fetched while the one before it is being sent, where the node has a place for that."""
+        coming: asyncio.Task[list[memoryview]] | None = None
         try:
-            async for placed in self._placed():
-                if placed.offset > position or position >= self._range.end:
-                    break
-                ready, ahead = ahead, self._context.tasks.spawn(self._fetch(placed, position), name="read ahead")
-                position = min(self._range.end, placed.offset + placed.owned.stored.length)
-                if ready is not None:
+            async for placed, position in self._steps():
+                fetch = partial(self._fetch, placed, position)
+                if coming is None or self._context.ahead.locked():
+                    if coming is not None:
+                        for piece in await coming:
+                            yield piece
+                    coming = self._context.tasks.spawn(fetch(), name="read")
+                    continue
+                async with self._context.ahead:
+                    ready, coming = coming, self._context.tasks.spawn(fetch(), name="read ahead")
                     for piece in await ready:
                         yield piece
-            if ahead is not None:
-                for piece in await ahead:
+            if coming is not None:
+                for piece in await coming:
                     yield piece
         finally:
-            if ahead is not None:
-                ahead.cancel()
+            if coming is not None:
+                coming.cancel()
+
+    async def _steps(self) -> AsyncGenerator[tuple[PlacedBlock, int], None]:
+        """The blocks of the range, each with the byte of the object from which it is wanted."""
+        position = self._range.start
+        async for placed in self._placed():
+            if placed.offset > position or position >= self._range.end:
+                break
+            yield placed, position
+            position = min(self._range.end, placed.offset + placed.owned.stored.length)
         if position < self._range.end:
             name = f"{self._row.bucket}/{self._row.key}"
             raise Corrupt("objects.blocks_missing", f"{name}: metadata names no block at byte {position}")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dwd.base.errors import DwError
 from dwd.base.limits import BLOCK_BYTES
-from dwd.gateway.body import SMALL_BODY_BYTES, BodySource, UploadBody
+from dwd.gateway.body import HEAD_BYTES, SMALL_BODY_BYTES, BodySource, UploadBody
 from dwd.gateway.core.payload import PayloadPlan, plan_payload
 from dwd.gateway.core.verification import ChunkSigning
 from dwd.objects.ports import Checksum, ChecksumKind
@@ -71,9 +71,17 @@ def body_of(
     signing: ChunkSigning | None = SIGNING,
     filling: asyncio.Semaphore | None = None,
     seconds: float = 20.0,
+    step_seconds: float = 20.0,
 ) -> UploadBody:
-    filling = filling or asyncio.Semaphore(1)
-    return UploadBody(source, plan, signing, executor, filling=filling, seconds_for=lambda _: seconds)
+    return UploadBody(
+        source,
+        plan,
+        signing,
+        executor,
+        filling=filling or asyncio.Semaphore(1),
+        seconds_for=lambda _: seconds,
+        step_seconds=step_seconds,
+    )
 
 
 async def read(
@@ -221,3 +229,61 @@ def test_head_is_refused_when_its_body_cannot_hold(headers: dict[str, str], payl
     with pytest.raises(DwError) as caught:
         plan_payload(headers, payload)
     assert caught.value.code == code
+
+
+class Stalled:
+    """The first `sent` bytes, then nothing more and no end."""
+
+    def __init__(self, sent: int) -> None:
+        self._left = sent
+        self.stalled = asyncio.Event()
+
+    async def read(self) -> bytes:
+        size, self._left = min(self._left, 65_536), max(0, self._left - 65_536)
+        if not size:
+            self.stalled.set()
+            await asyncio.Event().wait()
+        return b"x" * size
+
+
+def plan_of(length: int) -> PayloadPlan:
+    return plan_payload({"content-length": str(length)}, "UNSIGNED-PAYLOAD")
+
+
+async def test_client_holds_no_buffer_when_it_sent_next_to_nothing() -> None:
+    filling, source = asyncio.Semaphore(1), Stalled(HEAD_BYTES - 1)
+    chunks = body_of(source, plan_of(BLOCK_BYTES), None, filling=filling).chunks()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        waiting = group.create_task(anext(chunks))
+        await source.stalled.wait()
+        assert not filling.locked()
+        waiting.cancel()
+
+
+@pytest.mark.parametrize("sent", [10, HEAD_BYTES - 1, HEAD_BYTES, BLOCK_BYTES - 1])
+@pytest.mark.parametrize("limit", [{"seconds": 0.01}, {"step_seconds": 0.01, "seconds": 0.2}])
+async def test_client_is_given_up_and_its_buffer_back_when_it_stalls(sent: int, limit: dict[str, float]) -> None:
+    filling = asyncio.Semaphore(1)
+    for length in (BLOCK_BYTES, SMALL_BODY_BYTES):
+        with pytest.raises(DwError, match="too slowly") as caught:
+            await anext(
+                body_of(Stalled(min(sent, length - 1)), plan_of(length), None, filling=filling, **limit).chunks()
+            )
+        assert caught.value.code == "s3.request_timeout"
+        assert not filling.locked()
+
+
+async def test_block_waits_when_all_buffers_are_taken_and_goes_on_when_one_is_closed() -> None:
+    filling = asyncio.Semaphore(1)
+    first = body_of(Pieces(b"a" * BLOCK_BYTES, 65_536), plan_of(BLOCK_BYTES), None, filling=filling).chunks()
+    second = body_of(Pieces(b"b" * BLOCK_BYTES, 65_536), plan_of(BLOCK_BYTES), None, filling=filling).chunks()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        assert len(await anext(first)) == BLOCK_BYTES
+        waiting = group.create_task(anext(second))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        await first.aclose()
+        assert len(await waiting) == BLOCK_BYTES
+        await second.aclose()
+    assert not filling.locked()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dwd.base.errors import Corrupt, InvalidArgument, NotFound
+from dwd.base.errors import Busy, Corrupt, InvalidArgument, NotFound, Unavailable
 from dwd.base.limits import BLOCK_BYTES
 from dwd.objects.ports import ObjectHeaders, RangeRequest
-from tests.twins.meta_nodes import soon, until
+from tests.twins.meta_nodes import CLOCK, soon, until
 from tests.twins.object_node import ObjectNode
 from tests.unit.objects.bodies import ADMIN, Pieces
 
@@ -103,3 +104,40 @@ async def test_key_of_another_bucket_is_not_found(node: ObjectNode, stored: byte
     with pytest.raises(NotFound) as caught:
         await node.service.open(ADMIN, "other", "k", deadline=soon())
     assert caught.value.code == "objects.no_such_bucket"
+
+
+async def test_block_is_asked_for_again_when_its_nodes_are_busy_for_a_moment(
+    node: ObjectNode, stored: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, refusals = type(node.shelf).read, [Busy("blocks.node_busy", "full"), Unavailable("blocks.unreadable", "")]
+
+    async def read(*arguments: Any, **named: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await reading(*arguments, **named)
+
+    monkeypatch.setattr(type(node.shelf), "read", read)
+    reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
+    assert b"".join([bytes(piece) async for piece in reader.chunks()]) == stored
+    assert not refusals
+
+
+async def test_reading_goes_on_when_the_deadline_of_opening_has_passed(node: ObjectNode, stored: bytes) -> None:
+    deadline = CLOCK.monotonic() + 0.5
+    reader = await node.service.open(ADMIN, "bkt", "k", deadline=deadline)
+    chunks = reader.chunks()
+    received = bytes(await anext(chunks))
+    await until(lambda: CLOCK.monotonic() > deadline)
+    assert received + b"".join([bytes(piece) async for piece in chunks]) == stored
+
+
+async def test_nothing_is_fetched_ahead_when_the_node_has_no_place_for_it(node: ObjectNode, stored: bytes) -> None:
+    async with contextlib.AsyncExitStack() as taken:
+        while not node.context.ahead.locked():
+            await taken.enter_async_context(node.context.ahead)
+        reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
+        chunks = reader.chunks()
+        assert bytes(await anext(chunks)) == stored[:BLOCK_BYTES]
+        assert len(node.shelf.reads) == 1
+        assert b"".join([bytes(piece) async for piece in chunks]) == stored[BLOCK_BYTES:]
+    assert not node.context.reading.locked()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from dwd.meta.client import MetaClient
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import DropStaged, PutObject, PutPart, StageBlocks
 from dwd.meta.core.shard.queries import GetCounts
+from dwd.objects.context import BLOCKS_WRITING_MAX
 from dwd.objects.ports import ObjectHeaders, Precondition
 from dwd.objects.upload import STAGE_EVERY_BLOCKS, WRITES_AHEAD
 from tests.twins.meta_group import SHARD
@@ -216,3 +218,28 @@ class Sized(Pieces):
 
     async def chunks(self) -> Any:
         yield self.data
+
+
+async def test_upload_waits_when_the_node_writes_as_many_blocks_as_it_may(node: ObjectNode) -> None:
+    async with contextlib.AsyncExitStack() as taken, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        while not node.context.writing.locked():
+            await taken.enter_async_context(node.context.writing)
+        body = Pieces(3)
+        putting = group.create_task(put(node, body))
+        await until(lambda: body.taken == 1)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (body.taken, node.shelf.writes) == (1, 0)
+        await taken.aclose()
+        await putting
+    assert node.shelf.writes == 3
+
+
+@pytest.mark.parametrize("body", [Pieces(5, breaks=True), Pieces(5)])
+async def test_every_place_is_given_back_when_uploads_end_and_fail(node: ObjectNode, body: Pieces) -> None:
+    for _ in range(BLOCKS_WRITING_MAX):
+        with contextlib.suppress(InvalidArgument):
+            await put(node, body)
+    async with asyncio.timeout(20), contextlib.AsyncExitStack() as taken:
+        for _ in range(BLOCKS_WRITING_MAX):
+            await taken.enter_async_context(node.context.writing)
