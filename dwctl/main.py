@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from dwctl.commands import bucket, cluster, context, key, node, object_, user, worker
 from dwctl.dev import commands as dev
-from dwctl.output import Output
+from dwctl.output import Output, print_line
 from dwd.base.errors import DwError
 from dwd.base.exits import Exit, exit_code
+from dwd.base.version import VERSION
 
 INTERRUPTED = 130
 """As shells say it: 128 and the number of SIGINT."""
@@ -29,6 +30,25 @@ app = typer.Typer(
 )
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
 """What wrong options raise; typer does not export it by name. Only with --json it gets here, else typer prints it."""
+VersionFlag = Annotated[
+    bool,
+    typer.Option(
+        "--version", is_eager=True, callback=lambda asked: print_version(asked=asked), help="Print the version."
+    ),
+]
+
+
+@app.callback()
+def options(_version: VersionFlag = False) -> None:
+    """Operate a dwd storage cluster."""
+
+
+def print_version(*, asked: bool) -> None:
+    if asked:
+        print_line(f"dwctl {VERSION}")
+        raise typer.Exit
+
+
 for group in (cluster, node, bucket, object_, user, key, worker, context, dev):
     app.add_typer(group.app)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 from dwctl.tables import Table, for_terminal, plain
 from dwd.base.errors import DwError, SafetyRefused
+from dwd.base.exits import report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +103,7 @@ class Output:
             }
             sys.stderr.write(json.dumps(document) + "\n")
             return
-        sys.stderr.write(f"error: {error.message} ({error.code})\n")
-        if error.hint:
-            sys.stderr.write(f"  next: {error.hint}\n")
+        sys.stderr.write(report(error))
 
 
 def print_line(text: str) -> None:

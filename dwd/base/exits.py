@@ -1,4 +1,4 @@
-"""Errors to the exit codes of dwctl: 0 done, 1 failed, 2 usage, and one code per kind a script reacts to."""
+"""Errors as the commands tell them: lines for people, and exit codes, one for each kind that a script reacts to."""
 
 from __future__ import annotations
 
@@ -41,3 +41,13 @@ def exit_code(error: errors.DwError) -> Exit:
         if isinstance(error, kind):
             return code
     return Exit.FAILED
+
+
+def report(error: errors.DwError) -> str:
+    """What a command prints for people: what happened, its code, and what to do next; whole lines."""
+    first, *more = error.message.split("\n")
+    colon = ":" if more and first.endswith(":") else ""
+    lines = [f"error: {first.removesuffix(':') if colon else first} ({error.code}){colon}", *more]
+    if error.hint:
+        lines.append(f"  next: {error.hint}")
+    return "".join(f"{line}\n" for line in lines)

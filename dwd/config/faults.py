@@ -28,6 +28,6 @@ def refuse(source: str, faults: Sequence[Fault]) -> InvalidArgument:
     return InvalidArgument(
         "config.invalid",
         "\n".join(lines),
-        hint="`dwd check-config` lists what is wrong; deploy/dwd.toml explains every key",
+        hint="`dwd config` explains every key",
         faults=len(faults),
     )

@@ -56,7 +56,7 @@ def _parse(path: Path) -> tuple[Tree, list[Fault]]:
             content = stream.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError as error:
         raise NotFound(
-            "config.missing", f"there is no {path}", hint="deploy/dwd.toml is a template that explains every key"
+            "config.missing", f"there is no {path}", hint="`dwd config` prints one that explains every key"
         ) from error
     except OSError as error:
         raise StorageFailed("config.unreadable", f"cannot read {path}: {error.strerror}") from error

@@ -58,7 +58,7 @@ class Listen(Section):
     s3: Address = Field(default=Address(host="127.0.0.1", port=7480), description="S3 clients.")
     admin: Address = Field(
         default=Address(host="127.0.0.1", port=7490),
-        description="REST, /metrics, /health/live, /health/ready. Keep it away from the internet.",
+        description="/metrics, /health/live, /health/ready. Keep it away from the internet.",
     )
     advertise: Address | None = Field(
         default=None,

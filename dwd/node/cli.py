@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from dwd.base.errors import DwError
-from dwd.base.exits import Exit, exit_code
+from dwd.base.exits import Exit, exit_code, report
+from dwd.base.version import VERSION
 
 app = typer.Typer(
     name="dwd",
@@ -26,6 +27,18 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings file; without it defaults and DWD_ variables count.")
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda asked: print_version(asked=asked), help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """The daemon of a dwd storage cluster. Operate it with dwctl."""
 
 
 @app.command()
@@ -124,7 +137,9 @@ def check_config(config: ConfigOption = None, as_json: JsonFlag = False) -> None
     else:
         for fault in faults:
             say(str(fault))
-        say(f"{len(faults)} faults" if faults else "the settings are good")
+        about = config or "no file given: the defaults and DWD_ variables"
+        count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+        say(f"{about}: {count}" if faults else f"{about}: the settings are good")
     if faults:
         raise typer.Exit(Exit.USAGE)
 
@@ -135,6 +150,12 @@ def show_config() -> None:
     from dwd.config.document import document
 
     say(document().rstrip("\n"))
+
+
+def print_version(*, asked: bool) -> None:
+    if asked:
+        say(f"dwd {VERSION}")
+        raise typer.Exit
 
 
 def say(text: str) -> None:
@@ -148,9 +169,7 @@ def main() -> None:
     try:
         app()
     except DwError as error:
-        sys.stderr.write(f"error: {error.message} ({error.code})\n")
-        if error.hint:
-            sys.stderr.write(f"  next: {error.hint}\n")
+        sys.stderr.write(report(error))
         sys.exit(exit_code(error))
 
 
