@@ -58,8 +58,8 @@ class AdminClient:
 
 
 @contextmanager
-def connect(context: ClusterContext, *, node: str | None = None) -> Iterator[AdminClient]:
-    """A client on the first of the cluster's nodes that completes a TLS handshake (or on `node`, an id or name)."""
+def connect(context: ClusterContext) -> Iterator[AdminClient]:
+    """A client on the first of the cluster's nodes that completes a TLS handshake. Raises Unavailable."""
     try:
         credentials = grpc.ssl_channel_credentials(
             root_certificates=context.authority.read_bytes(),
@@ -68,7 +68,7 @@ def connect(context: ClusterContext, *, node: str | None = None) -> Iterator[Adm
         )
     except OSError as error:
         raise Unavailable("dwctl.no_certificate", f"cannot read {error.filename}: {error.strerror}") from error
-    addresses = [n.grpc for n in context.nodes if node is None or node in {n.id, n.name}]
+    addresses = [n.grpc for n in context.nodes]
     for address in addresses:
         channel = grpc.secure_channel(address, credentials, options=channel_options())
         try:
@@ -83,7 +83,7 @@ def connect(context: ClusterContext, *, node: str | None = None) -> Iterator[Adm
         return
     raise Unavailable(
         "dwctl.no_node_answers",
-        f"none of {len(addresses)} nodes answers ({', '.join(addresses) or 'no such node'})",
+        f"no node answers ({', '.join(addresses)})",
         hint="see whether the daemons run: `dwctl dev status` or `systemctl status dwd`",
     )
 

@@ -1,4 +1,5 @@
-"""Which cluster a command talks to: `--context`, then `DWCTL_CLUSTER`, then the last `dwctl dev up`.
+"""Which cluster a command talks to: `--context`, then `DWCTL_CLUSTER`, then the current context, which the last
+`dwctl context use` or `dwctl dev up` chose.
 
 A context is a cluster.json: addresses of nodes and where the operator's certificate lies. Contexts have names, kept as
 files `NAME.json` (each holding the path of a cluster.json) under `$XDG_CONFIG_HOME/dwctl/contexts`; the file `current`
@@ -49,13 +50,14 @@ def config_home() -> Path:
 
 
 def find_cluster(chosen: str | None) -> ClusterContext:
-    """The cluster meant by `--context` (a name or a path), the environment, or the last `dev up`."""
+    """The cluster meant by `--context` (a name or a path), the environment, or the current context."""
     wanted = chosen or os.environ.get(ENVIRONMENT) or _current()
     if not wanted:
         raise NotFound(
             "context.none",
             "no cluster is chosen",
-            hint=f"start one with `dwctl dev up --dir DIR`, or set {ENVIRONMENT} to a cluster.json",
+            hint="`dwctl context use DIR` takes the operator's directory that `dwd init` wrote; `dwctl dev up` makes a "
+            "cluster to try; `dwctl context list` shows what is known",
         )
     return read_cluster(resolve(wanted))
 
@@ -112,7 +114,7 @@ def read_cluster(path: Path) -> ClusterContext:
         raise InvalidArgument(
             "context.malformed",
             f"{path} is not a cluster.json: {type(error).__name__} {error}",
-            hint="write it anew with `dwctl dev up`",
+            hint="`dwd init` and `dwctl dev up` write such files",
         ) from error
 
 

@@ -22,24 +22,26 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ContextOption = Annotated[
     str | None,
-    typer.Option("--context", help="A context name or a cluster.json; default: $DWCTL_CLUSTER, then the last dev up."),
+    typer.Option(
+        "--context", help="A context name or a cluster.json; default: $DWCTL_CLUSTER, then the current context."
+    ),
 ]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @contextmanager
-def admin(context: str | None, *, node: str | None = None) -> Iterator[AdminClient]:
+def admin(context: str | None) -> Iterator[AdminClient]:
     """A connected client of the chosen cluster. Raises DwError."""
-    with connected(find_cluster(context), node=node) as client:
+    with connected(find_cluster(context)) as client:
         yield client
 
 
 @contextmanager
-def connected(cluster: ClusterContext, *, node: str | None = None) -> Iterator[AdminClient]:
+def connected(cluster: ClusterContext) -> Iterator[AdminClient]:
     """A connected client of `cluster`. Raises DwError."""
     from dwctl.client import connect
 
-    with connect(cluster, node=node) as client:
+    with connect(cluster) as client:
         yield client
 
 

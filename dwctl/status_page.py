@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dwctl.tables import Column, Table, for_terminal, table
+from dwctl.text import natural
 from dwd.base.units import format_bytes
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def head(found: admin_pb2.ClusterStatusReply) -> list[str]:
         f"{blocks.blocks:,} blocks: {blocks.blocks_degraded:,} not fully redundant, "
         f"{blocks.blocks_at_risk:,} one loss from unreadable, {blocks.gc_pending:,} to collect"
     )
-    return [f"{usage.objects:,} objects, {format_bytes(usage.bytes)} in {usage.buckets:,} buckets", redundancy]
+    buckets = "bucket" if usage.buckets == 1 else "buckets"
+    return [f"{usage.objects:,} objects, {format_bytes(usage.bytes)} in {usage.buckets:,} {buckets}", redundancy]
 
 
 def reasons(found: admin_pb2.ClusterStatusReply) -> list[str]:
@@ -35,7 +37,7 @@ def reasons(found: admin_pb2.ClusterStatusReply) -> list[str]:
 
 
 def title(found: admin_pb2.ClusterStatusReply) -> str:
-    return f"{found.cluster_name or found.cluster_id} is {found.health}"
+    return f"cluster {found.cluster_name or found.cluster_id} is {found.health}"
 
 
 def tables(found: admin_pb2.ClusterStatusReply) -> tuple[Table, Table, Table]:
@@ -89,7 +91,7 @@ def _nodes(found: admin_pb2.ClusterStatusReply) -> Table:
         Column(name="id", rank=4, is_id=True),
     )
     rows = []
-    for node in sorted(found.nodes, key=lambda n: _natural(n.name)):
+    for node in sorted(found.nodes, key=lambda n: natural(n.name)):
         here = node.state == "up"
         memory = format_bytes(node.memory_bytes) if here else "-"
         lag = f"{node.loop_lag_seconds * 1000:.0f} ms" if here else "-"
@@ -108,7 +110,7 @@ def _groups(found: admin_pb2.ClusterStatusReply, names: Mapping[str, str]) -> Ta
     )
     rows = []
     for group in found.groups:
-        members = sorted(group.members, key=lambda m: (m.role != "voter", _natural(names.get(m.node, m.node))))
+        members = sorted(group.members, key=lambda m: (m.role != "voter", natural(names.get(m.node, m.node))))
         told = ", ".join(_member(member, names) for member in members)
         leader = names.get(group.leader, group.leader) or "none"
         row = (f"{group.group} {group.kind}", leader, str(group.term), str(group.applied_index))
@@ -135,13 +137,7 @@ def _devices(found: admin_pb2.ClusterStatusReply, names: Mapping[str, str]) -> T
         Column(name="why"),
     )
     rows = []
-    for device in sorted(found.devices, key=lambda d: (_natural(names.get(d.node, d.node)), d.id)):
+    for device in sorted(found.devices, key=lambda d: (natural(names.get(d.node, d.node)), d.id)):
         sizes = (format_bytes(device.used_bytes), format_bytes(device.free_bytes), f"{device.fragments:,}")
         rows.append((names.get(device.node, device.node), device.id, device.state, *sizes, device.reason or "-"))
     return table("devices", columns, rows)
-
-
-def _natural(name: str) -> tuple[str, int]:
-    """Sorts n2 before n10."""
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or 0)

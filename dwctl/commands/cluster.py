@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dwctl.client import AdminClient
     from dwd.pb.admin.v1 import admin_pb2
 
-app = typer.Typer(name="cluster", help="The cluster as a whole: status, recount of redundancy.", no_args_is_help=True)
+app = typer.Typer(name="cluster", help="The cluster as a whole: status, verify.", no_args_is_help=True)
 REFRESH_SECONDS = 1.0
 
 

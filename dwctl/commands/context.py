@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,13 +29,14 @@ def list_(as_json: JsonFlag = False) -> None:
 @app.command()
 def use(
     cluster: Annotated[str, typer.Argument(help="A cluster.json, its directory, or a context name.")],
-    name: Annotated[str, typer.Option(help="The name to remember it by; default: the directory's.")] = "",
+    name: Annotated[str, typer.Option(help="The name to remember it by; default: the cluster's.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Make a cluster the default."""
     path = contexts.resolve(cluster)
-    contexts.read_cluster(path)
-    chosen = name or path.resolve().parent.name
+    found = contexts.read_cluster(path)
+    called = str(found.document.get("cluster", ""))
+    chosen = name or (called if called and Path(called).name == called else path.resolve().parent.name)
     contexts.remember(chosen, path)
     output(as_json).value({"context": chosen, "cluster": str(path.resolve())}, f"dwctl now talks to {chosen} ({path})")
 

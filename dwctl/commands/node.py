@@ -8,7 +8,7 @@ import typer
 
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
 from dwctl.tables import Column, table
-from dwctl.text import when
+from dwctl.text import natural, when
 from dwd.base.units import format_bytes, format_duration
 
 app = typer.Typer(name="node", help="Nodes: list, and tokens that let new ones in.", no_args_is_help=True)
@@ -20,20 +20,20 @@ def list_(context: ContextOption = None, as_json: JsonFlag = False) -> None:
     with admin(context) as client:
         found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest()).nodes
     columns = (
-        Column(name="id", is_id=True),
         "name",
+        Column(name="id", is_id=True),
         Column(name="state", is_state=True),
         Column(name="zone", rank=2),
         Column(name="grpc", rank=3),
         Column(name="s3", rank=1),
         Column(name="memory", rank=4, is_number=True),
-        Column(name="up", rank=2, is_number=True),
+        Column(name="uptime", rank=2, is_number=True),
         Column(name="version", rank=3),
     )
     rows = (
         (
-            n.id,
             n.name,
+            n.id,
             n.state,
             n.zone or "-",
             n.grpc,
@@ -42,7 +42,7 @@ def list_(context: ContextOption = None, as_json: JsonFlag = False) -> None:
             format_duration(n.uptime_seconds) if n.uptime_seconds else "-",
             n.version or "-",
         )
-        for n in found
+        for n in sorted(found, key=lambda n: natural(n.name))
     )
     output(as_json).table(table("nodes", columns, rows), {"nodes": [as_document(n) for n in found]})
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from dwctl.context import find_cluster
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
 from dwctl.tables import Column, table
-from dwd.base.errors import InvalidArgument
+from dwctl.text import natural
+from dwd.base.errors import InvalidArgument, NotFound
 
 app = typer.Typer(name="worker", help="Background work (repair, collection, layout): list, set.", no_args_is_help=True)
 
@@ -21,8 +21,14 @@ def list_(
     as_json: JsonFlag = False,
 ) -> None:
     """List the workers of every node."""
-    with admin(context, node=node) as client:
-        found = client.ask(client.stub.ListWorkers, client.pb.ListWorkersRequest(local=node is not None)).workers
+    with admin(context) as client:
+        known = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest()).nodes
+        found = list(client.ask(client.stub.ListWorkers, client.pb.ListWorkersRequest()).workers)
+    names = {n.id: n.name for n in known}
+    if node is not None:
+        if node not in names and node not in names.values():
+            raise NotFound("dwctl.no_such_node", f"no node {node!r}", hint="`dwctl node list` shows the nodes")
+        found = [w for w in found if node in {w.node, names.get(w.node)}]
     columns = (
         "node",
         "worker",
@@ -31,9 +37,9 @@ def list_(
         Column(name="pace", rank=3, is_number=True),
         "last error",
     )
-    names = {node.id: node.name for node in find_cluster(context).nodes}
     rows = sorted(
-        (names.get(w.node, w.node), w.name, w.state, str(w.runs), f"{w.pace:g}", w.last_error or "-") for w in found
+        ((names.get(w.node, w.node), w.name, w.state, str(w.runs), f"{w.pace:g}", w.last_error or "-") for w in found),
+        key=lambda row: (natural(row[0]), row[1]),
     )
     output(as_json).table(table("workers", columns, rows), {"workers": [as_document(w) for w in found]})
 

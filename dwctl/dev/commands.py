@@ -135,8 +135,8 @@ def status(directory: DirOption = None, context: ContextOption = None, as_json: 
         Column(name="pid", is_number=True),
         "s3",
         Column(name="grpc", rank=1),
-        Column(name="admin", rank=1),
-        Column(name="id", rank=2, is_id=True),
+        Column(name="admin", rank=2),
+        Column(name="id", rank=3, is_id=True),
     )
     rows = (
         (

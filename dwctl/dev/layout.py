@@ -89,7 +89,7 @@ def load_plan(folder: DevFolder) -> Plan:
         raise NotFound(
             "dev.no_cluster",
             f"no development cluster in {folder.root}",
-            hint=f"make one: dwctl dev up --dir {folder.root}",
+            hint="`dwctl dev up --dir DIR` makes one; for any other cluster see `dwctl cluster status`",
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(

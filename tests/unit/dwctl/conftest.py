@@ -98,8 +98,7 @@ def node(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     made = Node()
 
     @contextmanager
-    def connected(_cluster: object, *, node: str | None = None) -> Iterator[Node]:
-        assert node is None or node == "n1"
+    def connected(_cluster: object) -> Iterator[Node]:
         yield made
 
     monkeypatch.setattr(session, "connected", connected)

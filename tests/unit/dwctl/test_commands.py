@@ -95,6 +95,19 @@ def test_worker_is_not_touched_when_nothing_is_to_be_set(dwctl: Dwctl, node: Nod
     assert (request.paused, request.HasField("pace")) == (True, False)
 
 
+def test_workers_are_listed_by_the_names_of_nodes_that_cluster_json_never_heard_of(dwctl: Dwctl, node: Node) -> None:
+    node.answers["ClusterStatus"] = pb.ClusterStatusReply(
+        nodes=[pb.NodeInfo(id="a1", name="n10"), pb.NodeInfo(id="a2", name="n2")]
+    )
+    workers = [pb.WorkerInfo(node=n, name="blocks.gc", state="idle", pace=2.0) for n in ("a1", "a2")]
+    node.answers["ListWorkers"] = pb.ListWorkersReply(workers=workers)
+    assert [line.split("\t")[0] for line in dwctl("worker", "list").out.splitlines()] == ["node", "n2", "n10"]
+    for told in ("n10", "a1"):
+        assert dwctl("worker", "list", "--node", told).out.splitlines()[1:] == ["n10\tblocks.gc\tidle\t0\t2\t-"]
+    refused = dwctl("worker", "list", "--node", "n3")
+    assert (refused.code, "dwctl node list" in refused.err) == (3, True)
+
+
 @pytest.mark.parametrize(
     ("last", "code"),
     [

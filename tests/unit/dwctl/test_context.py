@@ -45,6 +45,12 @@ def test_context_is_used_listed_and_forgotten(dwctl: Dwctl, cluster: Path) -> No
     assert dwctl("cluster", "status").code == 3
 
 
+def test_context_is_named_for_its_cluster_unless_that_could_not_be_a_file(dwctl: Dwctl, cluster: Path) -> None:
+    for called, name in (("prod", "prod"), ("../x", "lab"), ("", "lab")):
+        cluster.write_text(json.dumps({**json.loads(cluster.read_text()), "cluster": called}))
+        assert dwctl("context", "use", str(cluster.parent), "--json").document["context"] == name
+
+
 def test_cluster_that_stopped_is_forgotten_under_every_name(cluster: Path, tmp_path: Path, home: Path) -> None:
     other = tmp_path / "cluster.json"
     other.write_text(cluster.read_text())
