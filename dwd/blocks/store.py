@@ -9,7 +9,7 @@ import structlog
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock, Rng
-from dwd.base.errors import InvalidArgument
+from dwd.base.errors import InvalidArgument, Unavailable
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, stamp_of
 from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from dwd.blocks.codec import encode
@@ -86,7 +86,11 @@ class ErasureBlockStore:
     def discard(self, blocks: Sequence[StoredBlock]) -> None:
         """As BlockStore.discard."""
         for stored in blocks:
-            for index, device in locations(self._topology, stored).items():
+            try:
+                where = locations(self._topology, stored)
+            except Unavailable:
+                continue  # its layout was retired meanwhile: the orphan sweep finds it
+            for index, device in where.items():
                 self.leftovers.add(device, FragmentKey(stored.block, index))
 
     def profile(self, name: str, layout: Layout) -> Profile:

@@ -11,7 +11,7 @@ import pytest
 from twins.memory_blocks import MemoryCluster
 
 from dwd.base.errors import Busy, Corrupt, DwError, NoSpace, Unavailable
-from dwd.base.ids import NodeId
+from dwd.base.ids import LayoutEpoch, NodeId
 from dwd.blocks.core.profiles import parse_scheme
 from dwd.blocks.device import Device
 from dwd.blocks.ports import Owner
@@ -203,3 +203,11 @@ async def test_nothing_stays_under_way_when_the_caller_goes_away(tmp_path: Path)
         store = cluster.stores[NodeId(1)]
         assert len(store.leftovers) == 6
         assert not any(store.latencies.inflight(device) for device in cluster.topology.views)
+
+
+async def test_giving_up_goes_on_when_the_layout_of_a_block_is_not_known_any_more(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        block = await put(cluster, BIG)
+        store = cluster.stores[NodeId(1)]
+        store.discard([replace(block, layout_epoch=LayoutEpoch(99)), block])
+        assert len(store.leftovers) == 6
