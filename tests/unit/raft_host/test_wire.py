@@ -173,6 +173,8 @@ async def test_a_snapshot_travels_when_a_follower_comes_back_late(tmp_path: Path
         for turn in range(60):
             await put(there, f"k{turn}")
         await until(lambda: all(n.durable[GROUP].compacted.index > 20 for n in there), "the others to compact")
+        lanes = leader.transport._lanes[late.id]
+        await until(lambda: not any(lane.queued for lane in lanes), "what was sent earlier to be dropped")
         await late.start()
         await until(lambda: late.disk.values.get("k59") == "1", "it to catch up")
         assert late.machine.installed == 1
