@@ -10,11 +10,14 @@ from dwd.base.clock import Clock
 from dwd.base.errors import DwError
 from dwd.base.ids import GroupId
 from dwd.blocks.exposure import LAST_PLACEMENT, ExposureWorker
+from dwd.blocks.ports import Owner
 from dwd.blocks.recount import BlockState, FragmentState, Recount
+from dwd.blocks.reports import Reports
 from dwd.blocks.service import LocalFragments
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.client import MetaClient
 from dwd.meta.core.shard.queries import FROM_THE_START, GetCounts
+from dwd.meta.core.shard.rows import OwnedBlock
 from dwd.node.devices import DeviceSet
 
 PAGE = 256
@@ -32,6 +35,7 @@ class NodeBlockReports:
         exposure: ExposureWorker,
         catalogue: BlockCatalogue,
         recount: Recount,
+        found: Reports,
         meta: MetaClient,
         clock: Clock,
     ) -> None:
@@ -40,6 +44,7 @@ class NodeBlockReports:
         self._exposure = exposure
         self._catalogue = catalogue
         self._recount = recount
+        self._found = found
         self._meta = meta
         self._clock = clock
 
@@ -70,7 +75,9 @@ class NodeBlockReports:
         return Exposure(blocks=blocks, degraded=tally.degraded, at_risk=tally.at_risk)
 
     async def recount(self, *, verify_pages: bool) -> AsyncIterator[RecountTotals]:
-        """Every fragment of the shards led here, asked of its device; totals after each page."""
+        """Every fragment of the shards led here, asked of its device; totals after each page. What is found missing or
+        bad is handed to repair.
+        """
         groups = self._catalogue.groups()
         totals = RecountTotals(blocks_total=sum([await self._blocks_of(group) for group in groups]))
         yield totals
@@ -82,13 +89,21 @@ class NodeBlockReports:
                     group, first=0, last=LAST_PLACEMENT, after=after, limit=PAGE, deadline=deadline
                 )
                 rows = [owned.stored for owned in page.blocks]
-                for state in await self._recount.recount(rows, verify=verify_pages, deadline=deadline):
+                states = await self._recount.recount(rows, verify=verify_pages, deadline=deadline)
+                for owned, state in zip(page.blocks, states, strict=True):
                     totals = _count(totals, state)
+                    self._hand_on(owned, state)
                 more = page.more and bool(rows)
                 after = rows[-1].block if rows else after
                 yield totals
             totals = replace(totals, groups=(*totals.groups, group))
         yield totals
+
+    def _hand_on(self, owned: OwnedBlock, state: BlockState) -> None:
+        for index, (device, kind) in enumerate(state.fragments):
+            if device is not None and kind in {FragmentState.BAD, FragmentState.MISSING}:
+                owner = Owner(bucket=owned.bucket, key=owned.key)
+                self._found.add(owned.stored, owner, index, f"recount_{kind.value}")
 
     async def _blocks_of(self, group: GroupId) -> int:
         try:

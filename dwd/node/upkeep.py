@@ -87,6 +87,7 @@ class Upkeep:
                 exposure=exposure,
                 catalogue=catalogue,
                 recount=Recount(topology=topology, fragments=router, clock=around.clock),
+                found=store.reports,
                 meta=metadata.client,
                 clock=around.clock,
             )

@@ -41,6 +41,7 @@ AUTHORITY_FILE = "authority.pem"
 NODE_FILE = "node.pem"
 SEALING_FILE = "sealing.key"
 FILE_BYTES_MAX = 65_536
+RESTORE = "restore the identity directory from a backup, or empty it and join the cluster as a new node"
 
 _CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
 
@@ -136,11 +137,14 @@ def _check(directory: Path, identity: Identity, clock: Clock) -> None:
         peer = parse_identity(certificate, credential.cluster_id)
     except (ValueError, TypeError, InvalidSignature, DwError) as error:
         reason = error.message if isinstance(error, DwError) else "the authority did not sign the certificate"
-        raise Corrupt("identity.damaged", f"the identity in {directory} does not hold together: {reason}") from error
+        raise Corrupt(
+            "identity.damaged", f"the identity in {directory} does not hold together: {reason}", hint=RESTORE
+        ) from error
     if peer.node_id != identity.node_id:
         raise Corrupt(
             "identity.damaged",
             f"the certificate in {directory} names {peer}, the identity is node/{hex_id(identity.node_id)}",
+            hint=RESTORE,
         )
     check_validity(authority, clock, what="the cluster authority's certificate")
     check_validity(certificate, clock, what="this node's certificate")
@@ -170,11 +174,11 @@ def _parse_description(path: Path) -> tuple[NodeId, str, ClusterId]:
         node_id = NodeId(parse_hex_id(description["node_id"]))
         cluster_id = check_cluster_id(description["cluster_id"])
     except (ValueError, KeyError, TypeError, DwError) as error:
-        raise Corrupt("identity.damaged", f"{path} is damaged") from error
+        raise Corrupt("identity.damaged", f"{path} is damaged", hint=RESTORE) from error
     if form != FORMAT:
         raise VersionRefused("identity.format", f"{path} has format {form!r}, this dwd reads {FORMAT}")
     if not isinstance(name, str):
-        raise Corrupt("identity.damaged", f"{path} is damaged: node_name is not a string")
+        raise Corrupt("identity.damaged", f"{path} is damaged: node_name is not a string", hint=RESTORE)
     return node_id, name, cluster_id
 
 
@@ -182,7 +186,7 @@ def _load_sealing(path: Path) -> SealingKey:
     try:
         return sealing_key(bytes.fromhex(_read(path, secret=True).decode("ascii")))
     except ValueError as error:
-        raise Corrupt("identity.damaged", f"{path} is damaged") from error
+        raise Corrupt("identity.damaged", f"{path} is damaged", hint=RESTORE) from error
 
 
 def _node_file(credential: Credential) -> bytes:
@@ -204,6 +208,6 @@ def _read(path: Path, *, secret: bool) -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        raise Corrupt("identity.damaged", f"{path} is missing") from error
+        raise Corrupt("identity.damaged", f"{path} is missing", hint=RESTORE) from error
     except OSError as error:
         raise StorageFailed("identity.unreadable", f"cannot read {path}: {error.strerror}") from error

@@ -63,6 +63,25 @@ def dwd(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> 
     return run("dwd.node.cli", *arguments, env=env, stdin=stdin)
 
 
+def dwd_later(seconds: int, *arguments: str) -> Ran:
+    """`dwd` on a machine whose clock is `seconds` ahead."""
+    code = (
+        "import dwd.runtime.clock as clocks\n"
+        "now = clocks.SystemClock.unix_ms\n"
+        f"clocks.SystemClock.unix_ms = lambda self: now(self) + {seconds} * 1000\n"
+        "from dwd.node.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )
+    return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
 def until(what: str, probe: Callable[[], T], *, seconds: float = 60.0) -> T:
     """Ask `probe` until its answer is true; that answer. Fails with the last answer or error when time is up."""
     deadline = clock.monotonic() + seconds

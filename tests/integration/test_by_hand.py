@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.clients import client_at
-from tests.integration.harness import until
+from tests.integration.harness import dwd_later, until
 from tests.integration.install import Node
 
 
@@ -93,20 +93,7 @@ def test_join_is_refused_when_the_token_expired(issuer: Node, tmp_path: Path) ->
     """Tokens last minutes: the joining machine's clock is put forward instead of waiting."""
     token = issuer.dwctl("node", "join-token").good().json["token"]
     node = Node(tmp_path, "f")
-    code = (
-        "import sys, dwd.runtime.clock as c\n"
-        "now = c.SystemClock.unix_ms\n"
-        "c.SystemClock.unix_ms = lambda self: now(self) + 2 * 3600 * 1000\n"
-        "from dwd.node.cli import main\n"
-        "main()\n"
-    )
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
-
-    done = subprocess.run(
-        [sys.executable, "-c", code, "join", token, "--config", str(node.config)],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode in {2, 7}, done.stderr
-    assert "expired" in done.stderr
-    assert "  next: " in done.stderr
+    ran = dwd_later(2 * 3600, "join", token, "--config", str(node.config))
+    assert ran.code in {2, 7}, ran.err
+    assert "expired" in ran.err
+    assert "  next: " in ran.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twins.memory_blocks import MemoryCluster, NodeTopology
+from tests.twins.memory_blocks import MemoryCluster, NodeTopology
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.ids import DeviceId

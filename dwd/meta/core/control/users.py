@@ -23,6 +23,7 @@ USERS_MAX = 100_000
 KEYS_PER_USER_MAX = 100
 TOKENS_MAX = 1_000
 DIGEST_BYTES = 32
+NEW_ONE = "make a new one: `dwctl node join-token`"
 
 
 def _require_user(control: Control, name: str) -> None:
@@ -113,11 +114,11 @@ def create_join_token(control: Control, command: CreateJoinToken, at: At) -> Rec
 def use_join_token(control: Control, command: UseJoinToken, at: At) -> Receipt:
     row = control.tx.row("SELECT expires_unix_ms, used_by FROM join_tokens WHERE token = ?", (command.token,))
     if row is None:
-        raise PermissionDenied("meta.token_unknown", "the join token is not known to this cluster")
+        raise PermissionDenied("meta.token_unknown", "the join token is not known to this cluster", hint=NEW_ONE)
     expires, used_by = row
     if used_by is not None and used_by != command.node:
-        raise PermissionDenied("meta.token_used", "the join token was used by another node")
+        raise PermissionDenied("meta.token_used", "the join token was used by another node", hint=NEW_ONE)
     if expires < stamp_ms(at.stamp):
-        raise PermissionDenied("meta.token_expired", "the join token has expired", hint="ask for a new one")
+        raise PermissionDenied("meta.token_expired", "the join token has expired", hint=NEW_ONE)
     control.tx.run("UPDATE join_tokens SET used_by = ? WHERE token = ?", (command.node, command.token))
     return Receipt(index=at.index, stamp=at.stamp, existed=used_by is not None)
