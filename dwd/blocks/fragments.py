@@ -18,8 +18,6 @@ from dwd.runtime.files import Buffer
 
 BLOCKS_ASKED_MAX = 4_096
 """Blocks of one `held`, keys of one `delete`."""
-ALL_BYTES = 1 << 31
-"""As a length: up to the fragment's end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

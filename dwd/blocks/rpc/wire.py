@@ -45,7 +45,6 @@ _HELD = struct.Struct(">16sBIB")
 _REPAIR = 1
 _OK, _ERROR = b"\0", b"\1"
 _SOUND: tuple[bool | None, ...] = (False, True, None)
-ENTRY_BYTES = _ENTRY.size
 
 
 class Op(IntEnum):

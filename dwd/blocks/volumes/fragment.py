@@ -25,7 +25,7 @@ from sys import byteorder
 from dwd.base.errors import Corrupt, VersionRefused
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, LayoutEpoch
 from dwd.base.units import KIB
-from dwd.blocks.core.profiles import Kind, Profile, parse_scheme
+from dwd.blocks.core.profiles import Kind, Profile
 from dwd.blocks.ports import Owner
 from dwd.journal.checksum import crc32c
 from dwd.runtime.files import Buffer
@@ -33,8 +33,6 @@ from dwd.runtime.files import Buffer
 FRAME_FRAGMENT = 1
 FRAME_TOMBSTONE = 2
 PAGE_BYTES = 64 * KIB
-HEAD_BYTES_MAX = 48 + 255 + 1_024 + 4 * 64 + 4
-"""Of a whole block of 4 MiB under the longest names."""
 
 _VERSION = 1
 _FIXED = struct.Struct(">5BBH16sIIIIQ")
@@ -173,10 +171,6 @@ def decode_keys(raw: Buffer) -> Sequence[FragmentKey]:
     if len(raw) % _KEY.size:
         raise Corrupt("blocks.keys", "a list of fragment keys is cut short")
     return [FragmentKey(BlockId(block), index) for block, index in _KEY.iter_unpack(raw)]
-
-
-def profile_of(head: FragmentHead) -> Profile:
-    return parse_scheme(head.scheme)
 
 
 def _page_count(length: int) -> int:

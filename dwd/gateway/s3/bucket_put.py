@@ -8,7 +8,6 @@ from dwd.gateway.core.xml_read import malformed, parse_document, text_of
 from dwd.gateway.exchange import Exchange, Reply
 
 DOCUMENT_BYTES_MAX = 16 * KIB
-_KNOWN = frozenset({"LocationConstraint"})
 
 
 async def handle(exchange: Exchange) -> Reply:

@@ -13,8 +13,6 @@ from dwd.meta.core.shard.rows import ObjectRow
 from dwd.meta.core.shard.state import Shard
 from dwd.meta.core.tx import At, Reader, Row
 
-NULL_VERSION = 0
-
 COLUMNS = (
     "bucket, key, size, etag, modified, changed, headers, checksum, part_count, manifest, inline_bytes, inline_id,"
     " blocks"

@@ -18,7 +18,6 @@ CHECKSUM_CHARACTERS_MAX = 512
 GATES_MAX = 10_000
 """Gates kept in memory; past it the cache starts anew."""
 
-COUNTERS = ("blocks", "degraded", "gc")
 _OPEN = (0, False)
 
 
