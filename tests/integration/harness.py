@@ -241,6 +241,10 @@ class Cluster:
         return "\n".join(parts)
 
 
+running: list[Cluster] = []
+"""Those whose logs are shown when a test fails."""
+
+
 class Daemon:
     """One `dwd run` by hand, ended at the end of the block."""
 

@@ -1,4 +1,4 @@
-"""One gateway for all clients of a module, on a loop of its own."""
+"""One gateway for all clients of a module, on a loop of its own; clients of the shared cluster of real daemons."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ import pytest
 from botocore.config import Config
 
 from dwd.gateway.options import GatewayOptions
+from tests.integration.harness import Cluster
 from tests.s3.certificate import self_signed
+from tests.s3.clients import Clients
 from tests.twins.gateway import ACCESS_KEY, SECRET_KEY, gateway_in_thread
+
+
+@pytest.fixture(scope="module")
+def clients(six: Cluster) -> Iterator[Clients]:
+    """Of the shared cluster; after a module of tests it must be healthy and whole."""
+    yield Clients(cluster=six)
+    six.wait_healthy()
+    six.wait_whole()
 
 
 @pytest.fixture(scope="module")
