@@ -11,6 +11,7 @@ from dwd.meta.core.control.rows import BucketRow
 from dwd.meta.core.shard import commands
 from dwd.objects.context import Context, bucket_for, propose
 from dwd.objects.core.headers import encode_headers
+from dwd.objects.core.names import check_key
 from dwd.objects.multipart import put_part
 from dwd.objects.ports import (
     Caller,
@@ -62,11 +63,13 @@ async def copy(
     precondition: Precondition,
     deadline: float,
 ) -> ObjectInfo:
-    """Raises NotFound objects.no_such_key, Conflict objects.precondition_failed, InvalidArgument objects.too_large.
+    """Raises NotFound objects.no_such_key, Conflict objects.precondition_failed, InvalidArgument objects.too_large
+    and for a key S3 does not allow.
 
     The source's checksum is kept; one of another kind that the client asks for is refused where it would have to be
     computed over shared blocks, so such a copy moves the bytes.
     """
+    check_key(key)
     reader = await open_object(
         context, caller, source.bucket, source.key, wanted=None, part_number=None, deadline=deadline
     )

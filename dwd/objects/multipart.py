@@ -18,6 +18,7 @@ from dwd.meta.core.shard.rows import PartRow
 from dwd.objects.context import Context, bucket_for, object_info, propose
 from dwd.objects.core.checksums import checksum_text, composite, full_object, parse_checksum, wanted_text
 from dwd.objects.core.headers import encode_headers
+from dwd.objects.core.names import check_key
 from dwd.objects.listing import upload_info
 from dwd.objects.ports import (
     Body,
@@ -49,7 +50,10 @@ async def create_upload(
     checksum_composite: bool,
     deadline: float,
 ) -> UploadInfo:
-    """Begin an upload; what is never completed is collected after the abandonment time."""
+    """Begin an upload; what is never completed is collected after the abandonment time. Raises InvalidArgument for a
+    key S3 does not allow.
+    """
+    check_key(key)
     row = await bucket_for(context, caller, bucket, deadline=deadline)
     upload = f"{context.meta.random_id():016x}{context.meta.random_id():016x}"
     encoded, wanted = encode_headers(headers), wanted_text(checksum_kind, composite=checksum_composite)

@@ -9,6 +9,7 @@ from dwd.meta.core.shard import commands
 from dwd.objects.context import Context, bucket_for, inline_context, propose
 from dwd.objects.core.checksums import checksum_text
 from dwd.objects.core.headers import encode_headers
+from dwd.objects.core.names import check_key
 from dwd.objects.ports import Body, Caller, ObjectHeaders, ObjectInfo, Precondition
 from dwd.objects.upload import Upload, may_have_happened
 
@@ -24,7 +25,10 @@ async def put(
     precondition: Precondition,
     deadline: float,
 ) -> ObjectInfo:
-    """Store `body` as (bucket, key). Raises Conflict objects.precondition_failed and what the body raises."""
+    """Store `body` as (bucket, key). Raises InvalidArgument for a key S3 does not allow, Conflict
+    objects.precondition_failed and what the body raises.
+    """
+    check_key(key)
     row = await bucket_for(context, caller, bucket, deadline=deadline)
     encoded = encode_headers(headers)
     upload = Upload(context, row, key, inline_bytes_max=context.inline_bytes_max, deadline=deadline)
