@@ -1,6 +1,7 @@
 """Logs: one event a line on stderr, JSON when a machine reads it and coloured text on a terminal.
 
 Shells call `structlog.get_logger("dwd.<package>")` and log events with fields: `log.info("elected", group=1, term=4)`.
+`node` always is this node, by its configured name: another node is `peer=hex_id(node)`, or is called by its role.
 Context that many lines share (request_id, group, term) is bound with `structlog.contextvars.bound_contextvars`.
 Lines of libraries that use the standard library's logging come out in the same form.
 
@@ -148,7 +149,7 @@ def _name(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 def _stamp_node(node: str) -> Processor:
     def stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event.setdefault("node", node)
+        event["node"] = node
         return event
 
     return stamp

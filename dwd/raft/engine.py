@@ -46,7 +46,6 @@ class Engine:
     def __init__(
         self,
         *,
-        node: NodeId,
         clock: Clock,
         options: HostOptions,
         transport: Transport,
@@ -58,7 +57,6 @@ class Engine:
         self.broken: dict[GroupId, Broken] = {}
         self.contacts: dict[NodeId, float] = {}
         """When each node was last heard of, on the monotonic clock."""
-        self._node = node
         self._clock = clock
         self._options = options
         self._transport = transport
@@ -194,7 +192,7 @@ class Engine:
             if self.replicas.get(group) is replica or isinstance(error, StorageFailed):
                 self.fail(group, error)
             else:
-                _log.info("work for a replica that is gone failed", node=self._node, group=group, error=repr(error))
+                _log.info("work for a replica that is gone failed", group=group, error=repr(error))
 
 
 def stopped(group: GroupId) -> Unavailable:

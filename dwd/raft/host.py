@@ -76,7 +76,7 @@ class Host:
         self._leaderships: dict[GroupId, Leadership] = {}
         self._tasks = Tasks("raft.host", self._task_failed)
         self._engine = Engine(
-            node=node, clock=clock, options=options, transport=transport, tasks=self._tasks,
+            clock=clock, options=options, transport=transport, tasks=self._tasks,
             on_fatal=self._die, on_tick=self._housekeep,
         )  # fmt: skip
         self._persister = Persister(
@@ -244,7 +244,7 @@ class Host:
                 self._engine.spawn(group, self._compaction.compact(replica, now, pinned=pinned), name="compact")
 
     def _task_failed(self, name: str, error: BaseException) -> None:
-        _log.critical("a task of the host failed", node=self._node, task=name, exc_info=error)
+        _log.critical("a task of the host failed", task=name, exc_info=error)
         self._die(error)
 
     def _die(self, error: BaseException) -> None:

@@ -139,7 +139,7 @@ class Lifecycle:
             doubt=Doubt.NONE,
         )
         await self._open(fresh)
-        _log.info("replica created", node=self._around.node, group=group, replica=replica)
+        _log.info("replica created", group=group, replica=replica)
 
     async def _open_or_break(self, log: RecoveredLog) -> None:
         """What is left of a broken one stays until a leader has it replaced: it may be all there is."""
@@ -150,7 +150,7 @@ class Lifecycle:
         except StorageFailed:
             raise
         except DwError as error:
-            _log.critical("group cannot serve on this node", node=self._around.node, group=log.group, error=str(error))
+            _log.critical("group cannot serve on this node", group=log.group, error=str(error))
             self._engine.broken[log.group] = Broken(replica=log.replica, error=error, last=None)
 
     async def _open(self, log: RecoveredLog) -> None:
@@ -162,7 +162,7 @@ class Lifecycle:
             position = await loop.run_in_executor(executor, machine.position)
             log, write = reconcile(log, position)
             if write is not None:
-                _log.warning("log reset to the state machine", node=self._around.node, group=log.group)
+                _log.warning("log reset to the state machine", group=log.group)
                 await self._around.log.write([write])
             self._run(log, machine, position, executor)
         except BaseException:

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound
-from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, hex_id
 from dwd.raft.applier import Applier
 from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.effects import Effects, Fetch, SoftState
@@ -269,7 +269,7 @@ class Replica:
         node = self.node_of(self.soft.leader)
         if self.leadership.changed(node, self.soft.term):
             LEADER_CHANGES.add(1, group=self.group)
-            _log.info("leadership changed", **self.names(), leader_node=node, role=self.soft.role.name.lower())
+            _log.info("leadership changed", **self.names(), leader_node=hex_id(node), role=self.soft.role.name.lower())
 
     # -- callers and completions --------------------------------------------------------------------------------
 
@@ -337,8 +337,8 @@ class Replica:
         self._around.stir(self.group)
 
     def names(self) -> dict[str, int]:
-        """For log lines."""
-        return {"node": self._around.node, "group": self.group, "replica": self.id, "term": self.soft.term}
+        """For log lines, which name this node anyway."""
+        return {"group": self.group, "replica": self.id, "term": self.soft.term}
 
     # -- the way to peers ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import grpc
 import structlog
 
 from dwd.base.errors import DwError, InvariantViolation
-from dwd.base.ids import GroupId, NodeId
+from dwd.base.ids import GroupId, NodeId, hex_id
 from dwd.base.limits import MESSAGE_BYTES_MAX
 from dwd.base.units import MIB
 from dwd.raft.core.messages import Append
@@ -111,7 +111,7 @@ class PeerLane:
                 if _cancelled():
                     raise
             except (grpc.RpcError, asyncio.InvalidStateError, TimeoutError, DwError) as error:
-                _log.debug("stream broke", peer=self._node, lane=self._name, error=repr(error))
+                _log.debug("stream broke", peer=hex_id(self._node), lane=self._name, error=repr(error))
             self._drop_queue()
             self._on_broken(self._node)
             await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])

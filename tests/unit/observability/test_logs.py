@@ -52,6 +52,13 @@ def test_line_is_json_with_logger_level_time_and_node_when_not_a_terminal() -> N
     }  # fmt: skip
 
 
+def test_node_is_the_configured_one_when_a_line_brings_another() -> None:
+    stream = io.StringIO()
+    logs.configure(node="n1", stream=stream)
+    structlog.get_logger("dwd.raft").info("elected", node=42)
+    assert written(stream)[0]["node"] == "n1"
+
+
 def test_line_is_text_when_on_a_terminal() -> None:
     stream = Terminal()
     logs.configure(stream=stream)

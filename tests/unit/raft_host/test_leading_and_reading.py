@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from dwd.base.errors import Unavailable
-from dwd.base.ids import NodeId, Term
+from dwd.base.ids import NodeId, Term, hex_id
 from dwd.raft.core.types import Role
 from tests.twins.raft_cluster import GROUP, TestCluster, soon, until
 
@@ -120,3 +123,13 @@ async def test_contact_is_counted_when_messages_come(tmp_path: Path) -> None:
         await until(lambda: leader.host.last_contact(other.id) < 1.0, "contact")
         assert leader.host.last_contact(NodeId(99)) == float("inf")
         assert leader.host.last_contact(leader.id) == 0.0
+
+
+async def test_log_names_the_leader_as_people_see_it_and_leaves_this_node_to_the_log_itself(tmp_path: Path) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    with capture_logs() as lines:
+        async with TestCluster(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+    elected = [line for line in lines if line["event"] == "leadership changed"]
+    assert hex_id(leader.id) in {line["leader_node"] for line in elected}
+    assert not [line for line in lines if "node" in line]
