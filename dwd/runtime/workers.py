@@ -16,7 +16,14 @@ from enum import Enum
 import structlog
 
 from dwd.base.clock import Clock, Rng
-from dwd.base.errors import DwError, InvariantViolation, NotFound
+from dwd.base.errors import (
+    DeadlineExceeded,
+    DwError,
+    InvariantViolation,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
 from dwd.observability import metrics
 from dwd.runtime.pacing import PACE_DEFAULT, Pacer
 from dwd.runtime.tasks import Tasks
@@ -27,6 +34,10 @@ BACKOFF_SECONDS_MIN = 0.5
 BACKOFF_SECONDS_MAX = 60.0
 BACKOFF_DOUBLINGS_MAX = 7
 """0.5 s doubled seven times passes the maximum; counting further would only overflow."""
+QUIET_FAILURES = 4
+"""A peer or leader that does not answer is worth a warning only after so many failures in a row: some seconds of
+back-off, in which a restart or an election ends.
+"""
 
 _RUNS = metrics.counter("dwd.runtime.worker.runs", "Pieces of background work, by outcome", "{run}")
 _SECONDS = metrics.histogram("dwd.runtime.worker.duration", "Time of one piece of background work", "s")
@@ -155,7 +166,8 @@ class WorkerRunner:
             raise
         except DwError as error:
             run.failed(error, self._clock.unix_ms())
-            _log.warning("worker failed", worker=run.worker.name, code=error.code, error=error.message)
+            log = _log.info if _passes(error) and run.failures_in_row <= QUIET_FAILURES else _log.warning
+            log("worker failed", worker=run.worker.name, code=error.code, error=error.message)
             return None
         except Exception as error:  # noqa: BLE001 - a bug in one worker must neither end it nor be silent
             run.failed(error, self._clock.unix_ms())
@@ -189,6 +201,11 @@ class WorkerRunner:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await run.signal.wait()
+
+
+def _passes(error: DwError) -> bool:
+    """Somebody else does not answer, as when a node stops: usually over soon."""
+    return isinstance(error, Unavailable | DeadlineExceeded | OutcomeUnknown)
 
 
 @dataclass(slots=True, kw_only=True)

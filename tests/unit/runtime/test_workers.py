@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
-from dwd.base.errors import InvariantViolation, NotFound, StorageFailed
+from dwd.base.errors import (
+    Busy,
+    DeadlineExceeded,
+    DwError,
+    InvariantViolation,
+    NotFound,
+    OutcomeUnknown,
+    StorageFailed,
+    Unavailable,
+)
 from dwd.runtime.tasks import Tasks
 from dwd.runtime.worker import Progress
-from dwd.runtime.workers import BACKOFF_SECONDS_MAX, WorkerRunner, WorkerState, WorkerStatus
+from dwd.runtime.workers import BACKOFF_SECONDS_MAX, QUIET_FAILURES, WorkerRunner, WorkerState, WorkerStatus
 from tests.twins.virtual_time import EPOCH_MS, SeededRng, VirtualClock, run_virtually
 
 IDLE_SECONDS = 100.0
@@ -164,6 +175,23 @@ def test_goes_on_and_logs_the_traceback_when_the_error_is_unexpected() -> None:
     assert [(line["log_level"], line["worker"], line["exc_info"]) for line in lines] == [
         ("error", "blocks.repair", True)
     ]
+
+
+@pytest.mark.parametrize("kind", [Unavailable, OutcomeUnknown, DeadlineExceeded])
+def test_peer_that_does_not_answer_is_a_warning_only_when_it_lasts(kind: type[DwError]) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    away = [kind("test.away", "the peer is stopping")] * (QUIET_FAILURES + 1)
+    worker = Scripted(*away, Progress.BUSY, away[0], work_seconds=0.0)
+    with capture_logs() as lines:
+        played(worker, after(100), pace=0.0)
+    assert [line["log_level"] for line in lines] == ["info"] * QUIET_FAILURES + ["warning", "info"]
+
+
+@pytest.mark.parametrize("kind", [StorageFailed, Busy])
+def test_other_failure_is_a_warning_when_it_first_occurs(kind: type[DwError]) -> None:
+    with capture_logs() as lines:
+        played(Scripted(kind("test.broken", "no")), after(30))
+    assert [(line["log_level"], line["code"]) for line in lines] == [("warning", "test.broken")]
 
 
 def test_stops_for_good_and_tells_the_owner_when_an_invariant_is_violated() -> None:
