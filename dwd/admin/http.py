@@ -29,12 +29,14 @@ class AdminHttp:
         application.router.add_get("/health/live", _probe(health.live))
         application.router.add_get("/health/ready", _probe(health.ready))
         application.router.add_get("/metrics", _metrics)
-        self._runner = web.AppRunner(application, access_log=None, max_line_size=HEADER_BYTES_MAX)
+        self._runner = web.AppRunner(
+            application, access_log=None, max_line_size=HEADER_BYTES_MAX, shutdown_timeout=STOP_SECONDS
+        )
 
     async def start(self) -> int:
         """The port bound. Raises Unavailable when it is taken."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls, shutdown_timeout=STOP_SECONDS)
+        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls)
         try:
             await site.start()
         except OSError as error:

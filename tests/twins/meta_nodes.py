@@ -103,7 +103,13 @@ def configuration(voters: int) -> Configuration:
 
 @asynccontextmanager
 async def running(
-    root: Path, count: int, *, control_voters: int = 0, shard_voters: int = 0
+    root: Path,
+    count: int,
+    *,
+    control_voters: int = 0,
+    shard_voters: int = 0,
+    authority_certificate: bytes = b"",
+    sealed_authority_key: bytes = b"",
 ) -> AsyncIterator[dict[NodeId, Node]]:
     """`count` nodes, the first of which hold the groups; all unless said otherwise."""
     nodes: dict[NodeId, Node] = {}
@@ -119,8 +125,8 @@ async def running(
         ranges = (ShardRange(start=b"", group=SHARD),)
         await client.control(
             InitialiseCluster(
-                cluster=CLUSTER, name="c", authority_certificate=b"", sealed_authority_key=b"", keyring_version=1,
-                shards=ranges,
+                cluster=CLUSTER, name="c", authority_certificate=authority_certificate,
+                sealed_authority_key=sealed_authority_key, keyring_version=1, shards=ranges,
             ),
             deadline=soon(),
         )  # fmt: skip

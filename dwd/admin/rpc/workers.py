@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from dwd.admin.context import PEER_SECONDS, AdminContext
-from dwd.base.errors import DwError, NotFound
+from dwd.base.errors import DwError, InvalidArgument, NotFound
 from dwd.base.ids import NodeId, hex_id
 from dwd.pb.admin.v1 import admin_pb2 as pb
 from dwd.pb.admin.v1 import admin_pb2_grpc
 from dwd.rpc.calls import call
+from dwd.runtime.pacing import PACE_FULL, PACE_MAX
 
 
 async def list_workers(context: AdminContext, *, local: bool) -> pb.ListWorkersReply:
@@ -45,7 +46,11 @@ async def _ask(context: AdminContext, node: NodeId) -> pb.ListWorkersReply | Non
 
 
 async def set_worker(context: AdminContext, request: pb.SetWorkerRequest) -> pb.SetWorkerReply:
-    """On the named node, or on all. Raises NotFound; Unavailable when a node does not answer."""
+    """On the named node, or on all. Raises InvalidArgument, NotFound; Unavailable when a node does not answer."""
+    if request.HasField("pace") and not PACE_FULL <= request.pace <= PACE_MAX:
+        raise InvalidArgument(
+            "worker.bad_pace", f"a pace goes from {PACE_FULL:g} to {PACE_MAX:g}, not {request.pace:g}"
+        )
     rows = context.meta.view.topology().nodes
     chosen = [row.node for row in rows if request.node in {"", row.name, hex_id(row.node)}]
     if not chosen:
