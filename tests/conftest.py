@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.integration.harness import Cluster, running
+
+settings.register_profile("dwd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dwd")  # how fast the machine is says nothing about the code
 
 
 @pytest.fixture(autouse=True)
