@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.twins.memory_blocks import MemoryCluster, NodeTopology
-
 from dwd.base.blocks import StoredBlock
 from dwd.base.ids import DeviceId
 from dwd.blocks.presence import AGAIN_SECONDS, PresenceWorker
@@ -13,6 +11,7 @@ from dwd.blocks.reading import locations
 from dwd.blocks.topology import DeviceHealth
 from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.runtime.clock import SystemClock
+from tests.twins.memory_blocks import MemoryCluster, NodeTopology
 from tests.unit.blocks.test_healing import BIG, NODE, Heal
 
 
