@@ -27,6 +27,7 @@ setup: $(READY) ## make .venv from the lock file
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed (on Debian: apt-get install python3-venv)"; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV), which takes a minute or two"
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
 	touch $(READY)
