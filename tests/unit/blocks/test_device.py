@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from twins.memory_blocks import CLUSTER, MemoryCluster, SeededRng
 
 from dwd.base.errors import AlreadyExists, Conflict, DwError, NoSpace, NotFound, StorageFailed, VersionRefused
 from dwd.base.ids import BlockId, ClusterId, LayoutEpoch, NodeId
@@ -19,6 +18,7 @@ from dwd.blocks.ports import Owner
 from dwd.blocks.volumes.compaction import compact, sparse_volume
 from dwd.blocks.volumes.fragment import FragmentKey, encode_head, page_checksums
 from dwd.runtime.os_files import OsFiles
+from tests.twins.memory_blocks import CLUSTER, MemoryCluster, SeededRng
 
 DATA = os.urandom(200_000)
 

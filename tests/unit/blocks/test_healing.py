@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from twins.memory_blocks import MemoryCluster, NodeTopology
-from twins.memory_catalogue import MemoryCatalogue
 
 from dwd.base.errors import DwError, StorageFailed, Unavailable
 from dwd.base.ids import BlockId, GroupId, LayoutEpoch, NodeId
@@ -27,6 +25,8 @@ from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.meta.core.shard.rows import OwnedBlock
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.worker import Progress
+from tests.twins.memory_blocks import MemoryCluster, NodeTopology
+from tests.twins.memory_catalogue import MemoryCatalogue
 
 OWNER = Owner(bucket="b", key="k")
 BIG = os.urandom(300_001)

@@ -7,12 +7,12 @@ from pathlib import Path
 from random import Random  # noqa: TID251 - seeded
 
 import pytest
-from twins.memory_blocks import MemoryCluster
 
 from dwd.base.errors import StorageFailed
 from dwd.base.ids import BlockId, NodeId
 from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.blocks.volumes.index import FragmentIndex, Place
+from tests.twins.memory_blocks import MemoryCluster
 
 JOURNAL = b"j" * 16
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twins.memory_blocks import MemoryCluster
 
 from dwd.base.errors import Busy, DwError
 from dwd.base.ids import LayoutEpoch, NodeId
 from dwd.blocks.fragments import Fetched
 from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ports import Owner
+from tests.twins.memory_blocks import MemoryCluster
 
 OWNER = Owner(bucket="b", key="k")
 BIG = os.urandom(600_001)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from twins.memory_blocks import MemoryCluster
 
 from dwd.base.errors import Busy, Corrupt, DwError, NoSpace, Unavailable
 from dwd.base.ids import LayoutEpoch, NodeId
@@ -17,6 +16,7 @@ from dwd.blocks.device import Device
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import locations
 from dwd.blocks.volumes.fragment import FragmentKey
+from tests.twins.memory_blocks import MemoryCluster
 
 OWNER = Owner(bucket="b", key="a/key")
 BIG = os.urandom(600_001)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from twins.memory_blocks import CLUSTER, MemoryCluster
 
 from dwd.base.errors import DeadlineExceeded, NotFound, StorageFailed, Unavailable
 from dwd.base.ids import NodeId
@@ -25,6 +24,7 @@ from dwd.rpc.server import RpcServer
 from dwd.runtime.clock import SystemClock
 from dwd.security.authority import Authority, create_authority
 from dwd.security.credentials import Credential, request_certificate
+from tests.twins.memory_blocks import CLUSTER, MemoryCluster
 
 OWNER = Owner(bucket="b", key="k")
 BIG = os.urandom(2_000_001)

@@ -8,13 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from twins.memory_blocks import MemoryCluster
 
 from dwd.base.errors import Busy
 from dwd.base.ids import NodeId
 from dwd.blocks import latency
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import locations
+from tests.twins.memory_blocks import MemoryCluster
 
 OWNER = Owner(bucket="b", key="k")
 BIG = os.urandom(600_001)
