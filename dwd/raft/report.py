@@ -23,21 +23,23 @@ def describe(
     transfers: Transfers,
     last_contact: Callable[[NodeId], float],
 ) -> GroupStatus:
-    """Raises NotFound."""
+    """Raises NotFound. Role, leader and term are the published ones, by which proposals are taken: the core knows of
+    an election won or lost before the loop comes round to say so.
+    """
     replica = engine.replicas.get(group)
     if replica is None:
         broken = engine.broken.get(group)
         if broken is None:
             raise NotFound("raft.no_group", "this node has no replica of the group", group=group)
         return _describe_broken(group, broken)
-    status = replica.core.status()
+    status, soft = replica.core.status(), replica.soft
     return GroupStatus(
         group=group,
         replica=replica.id,
-        role=status.role,
-        leader=status.leader,
-        leader_node=replica.node_of(status.leader),
-        term=status.term,
+        role=soft.role,
+        leader=soft.leader,
+        leader_node=replica.node_of(soft.leader),
+        term=soft.term,
         commit=status.commit,
         applied=replica.applier.applied,
         last=status.last,

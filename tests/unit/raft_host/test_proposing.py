@@ -11,6 +11,7 @@ import pytest
 from dwd.base.errors import Busy, DeadlineExceeded, InvalidArgument, NotFound, NotLeader, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId
 from dwd.base.limits import COMMAND_BYTES_MAX
+from dwd.raft.core.types import Role
 from tests.twins.raft_cluster import FAST, GROUP, TestCluster, soon, until
 
 
@@ -28,6 +29,14 @@ async def test_one_node_commits_alone_when_it_is_the_only_voter(tmp_path: Path) 
     async with TestCluster(tmp_path, 1) as cluster:
         await cluster.put("a", "1")
         assert cluster.node(1).value("a") == "1"
+
+
+async def test_a_command_is_taken_as_soon_as_the_status_names_the_leader(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 1) as cluster:
+        host, limit = cluster.node(1).host, soon()
+        while host.status(GROUP).role is not Role.LEADER and soon(0) < limit:  # noqa: ASYNC110 - in every loop round
+            await asyncio.sleep(0)
+        assert (await host.propose(GROUP, b"a=1", deadline=soon())).result is None
 
 
 async def test_not_leader_names_the_leaders_node_when_a_follower_is_asked(tmp_path: Path) -> None:
