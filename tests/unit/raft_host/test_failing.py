@@ -50,10 +50,12 @@ async def test_the_node_must_stop_when_the_log_cannot_be_written(tmp_path: Path)
         leader = await cluster.leader()
         await cluster.put("a", "1")
         leader.log.failing = True
+        proposed = cluster.spawn(leader.host.propose(GROUP, b"a=2", deadline=soon()))
+        await until(lambda: bool(leader.fatal), "the node to be told")
+        await leader.stop()
         with pytest.raises(OutcomeUnknown):
-            await leader.host.propose(GROUP, b"a=2", deadline=soon(0.5))
-        assert len(leader.fatal) == 1
-        assert isinstance(leader.fatal[0], StorageFailed)
+            await proposed
+        assert [type(error) for error in leader.fatal] == [StorageFailed]
 
 
 async def test_the_node_must_stop_when_a_machines_storage_fails(tmp_path: Path) -> None:
@@ -61,8 +63,11 @@ async def test_the_node_must_stop_when_a_machines_storage_fails(tmp_path: Path) 
         node = cluster.node(1)
         await cluster.put("a", "1")
         node.machines[GROUP].storage_failed = True
+        proposed = cluster.spawn(node.host.propose(GROUP, b"a=2", deadline=soon()))
+        await until(lambda: bool(node.fatal), "the node to be told")
+        await node.stop()
         with pytest.raises(OutcomeUnknown):
-            await node.host.propose(GROUP, b"a=2", deadline=soon(0.2))
+            await proposed
         assert [type(error) for error in node.fatal] == [StorageFailed]
 
 

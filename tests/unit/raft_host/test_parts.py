@@ -30,7 +30,7 @@ from dwd.raft.proposals import ROUND_BYTES, ROUND_COUNT, Proposals
 from dwd.raft.reads import ROUNDS_MAX, Reads
 from dwd.raft.recovery import reconcile
 from dwd.raft.round_pace import SPACING_SECONDS, RoundPace
-from dwd.raft.rpc.lane import NEWS_SECONDS, PeerLane
+from dwd.raft.rpc.lane import PeerLane
 from dwd.raft.snapshots.copies import Copies
 from dwd.raft.transport import SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -297,7 +297,7 @@ class TestPeerLane:
         lane, sent = self.lane()
         lane.send(GROUP, [self.append(1, commit=1)])
         lane.send(GROUP, [self.append(1, entry(2, 1), commit=1)])
-        await asyncio.sleep(2 * NEWS_SECONDS)
+        lane._tell_news()
         assert [len(parcel.entries) for parcel in sent()] == [1]
 
     async def test_news_of_a_commit_is_told_when_nothing_follows(self) -> None:
