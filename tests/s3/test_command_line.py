@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.s3.clients import program, run
 from tests.s3.conftest import client
+from tests.s3.trees import same_trees
 from tests.twins.gateway import ACCESS_KEY, SECRET_KEY, gateway_in_thread
 
-SCRIPTS = Path(sys.executable).parent
 MIB = 1024 * 1024
-
-
-def program(name: str) -> str:
-    found = shutil.which(name, path=f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def run(*words: str, **environment: str) -> str:
-    done = subprocess.run(
-        words, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment}, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +33,6 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def same(left: Path, right: Path) -> None:
-    names = sorted(str(path.relative_to(left)) for path in left.rglob("*") if path.is_file())
-    assert names == sorted(str(path.relative_to(right)) for path in right.rglob("*") if path.is_file())
-    assert filecmp.cmpfiles(left, right, names, shallow=False)[0] == names
-
-
 def test_aws_copies_and_syncs_a_tree(endpoint: str, tree: Path, tmp_path: Path) -> None:
     command = program("aws")
 
@@ -69,7 +45,7 @@ def test_aws_copies_and_syncs_a_tree(endpoint: str, tree: Path, tmp_path: Path) 
     aws("s3", "mb", "s3://aws-bkt")
     aws("s3", "cp", "--recursive", str(tree), "s3://aws-bkt/t")
     aws("s3", "sync", "s3://aws-bkt/t", str(tmp_path / "down"))
-    same(tree, tmp_path / "down")
+    same_trees(tree, tmp_path / "down")
     assert "upload" not in aws("s3", "sync", "--size-only", str(tree), "s3://aws-bkt/t")
     aws("s3", "mv", "s3://aws-bkt/t/a.txt", "s3://aws-bkt/moved.txt")
     assert "moved.txt" in aws("s3", "ls", "s3://aws-bkt/")
@@ -95,7 +71,7 @@ def test_s3cmd_puts_in_parts_and_gets(endpoint: str, tree: Path, tmp_path: Path)
     assert filecmp.cmp(big, tmp_path / "big", shallow=False)
     s3cmd("sync", f"{tree}/", "s3://cmd-bkt/t/")
     s3cmd("sync", "s3://cmd-bkt/t/", f"{tmp_path / 'down'}/")
-    same(tree, tmp_path / "down")
+    same_trees(tree, tmp_path / "down")
     assert "big.bin" in s3cmd("ls", "s3://cmd-bkt/")
     assert "ACL" in s3cmd("info", "s3://cmd-bkt/big.bin")
     s3cmd("info", "s3://cmd-bkt")
