@@ -17,6 +17,7 @@ FOLDED_CHARS_MIN = 12
 """A last column that folds still wants this much."""
 COLOURS = {
     "active": "green",
+    "backing_off": "yellow",
     "busy": "green",
     "disabled": "yellow",
     "down": "red",

@@ -178,14 +178,11 @@ def sections_of(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 
 def _suggest(key: str, model: type[BaseModel], place: Place) -> str:
-    """The nearest key here; else the section that has a key of this name."""
-    nearest = _nearest(key, model.model_fields)
-    if nearest:
-        return nearest
+    """The section that has a key of just this name; else the nearest key here."""
     homes = [
         name for name, section in sections_of(Settings).items() if key in section.model_fields and place[:1] != (name,)
     ]
-    return f"{key} belongs in [{homes[0]}]" if homes else ""
+    return f"{key} belongs in [{homes[0]}]" if homes else _nearest(key, model.model_fields)
 
 
 def _nearest(word: str, known: Mapping[str, object]) -> str:

@@ -59,7 +59,12 @@ async def delete_bucket(steps: Steps, name: str, *, deadline: float, begun_under
 
 
 def _not_empty(name: str, objects: int) -> Conflict:
-    return Conflict("objects.bucket_not_empty", f"bucket {name} holds {objects} objects", objects=objects)
+    return Conflict(
+        "objects.bucket_not_empty",
+        f"bucket {name} is not empty: it holds {objects} objects",
+        hint="delete its objects first",
+        objects=objects,
+    )
 
 
 async def _refuse_early(steps: Steps, name: str, deadline: float) -> None:

@@ -132,7 +132,9 @@ class WorkerRunner:
     def _run(self, name: str) -> _Run:
         run = self._runs.get(name)
         if run is None:
-            raise NotFound("worker.not_found", f"no worker is called {name[:80]!r}")
+            raise NotFound(
+                "worker.not_found", f"no worker is called {name[:80]!r}", hint="`dwctl worker list` names them"
+            )
         return run
 
     async def _loop(self, run: _Run) -> None:

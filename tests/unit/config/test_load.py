@@ -81,6 +81,7 @@ def test_environment_wins_when_both_speak(write) -> None:
         ("[listen]\ngrcp = 'x'\n", "listen.grcp: no such key (did you mean grpc?)"),
         ("[listen]\ndata_dir = 'x'\n", "listen.data_dir: no such key (data_dir belongs in [node])"),
         ("[[device]]\npath = '/a'\nweigth = 1\n", "device[0].weigth: no such key (did you mean weight?)"),
+        ("[grpc]\nlisten = 'x'\n", "grpc: no such section (grpc belongs in [listen])"),
         ("colour = 3\n", "colour: no such section"),
         ("raft = 3\n", "raft: must be a section, [raft]"),
         ("[device]\npath = '/a'\n", "device: must be written [[device]], once for each"),
