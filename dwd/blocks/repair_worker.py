@@ -33,12 +33,12 @@ from dwd.runtime.worker import Progress
 
 PLACEMENT_LAST = 0xFFFF
 PARKED_MAX = 10_000
-PARKED_SECONDS = 30.0
+PARKED_SECONDS = 5.0
 PARKED_SECONDS_MAX = 600.0
 """Each time in vain a block rests twice as long: what cannot be healed now must not be read over and over."""
 WALK_SECONDS = 600.0
 """A finished walk is repeated after this while the same devices are dead."""
-PARKED_DOUBLINGS_MAX = 5
+PARKED_DOUBLINGS_MAX = 7
 CALL_SECONDS = 10.0
 BLOCK_SECONDS = 60.0
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +11,6 @@ import pytest
 
 from tests.integration.clients import bucket, client_at, content
 from tests.integration.harness import Cluster, run
-
-START_CPU_SECONDS_MAX = 0.3
 
 
 def fails(cluster: Cluster, code: int, *arguments: str) -> str:
@@ -48,14 +44,14 @@ def test_objects_travel_whole_through_dwctl(cluster: Cluster, tmp_path: Path) ->
     body = content("dwctl", 900_000)
     (tmp_path / "in").write_bytes(body)
     with bucket(cluster, "by-dwctl") as name:
-        cluster.dwctl("object", "put", str(tmp_path / "in"), f"{name}/a/b").good()
-        stat = cluster.dwctl("object", "stat", f"{name}/a/b").good().json
+        cluster.dwctl("object", "put", name, "a/b", str(tmp_path / "in")).good()
+        stat = cluster.dwctl("object", "stat", name, "a/b").good().json
         assert stat["size"] == len(body)
         assert [o["key"] for o in cluster.dwctl("object", "list", name).good().json["objects"]] == ["a/b"]
-        cluster.dwctl("object", "get", f"{name}/a/b", str(tmp_path / "out")).good()
+        cluster.dwctl("object", "get", name, "a/b", str(tmp_path / "out")).good()
         assert (tmp_path / "out").read_bytes() == body
-        cluster.dwctl("object", "delete", f"{name}/a/b", "--yes").good()
-        fails(cluster, 3, "object", "stat", f"{name}/a/b")
+        cluster.dwctl("object", "delete", name, "a/b", "--yes").good()
+        fails(cluster, 3, "object", "stat", name, "a/b")
 
 
 def test_exit_codes_say_what_kind_of_failure_it_was(cluster: Cluster, tmp_path: Path) -> None:
@@ -64,7 +60,7 @@ def test_exit_codes_say_what_kind_of_failure_it_was(cluster: Cluster, tmp_path: 
         fails(cluster, 2, "bucket", "create", "No_Good_Name")
         fails(cluster, 2, "bucket", "create", "codes-profile", "--profile", "rs-99-99")
         fails(cluster, 3, "bucket", "delete", "nowhere", "--yes")
-        fails(cluster, 3, "object", "get", f"{name}/nothing", str(tmp_path / "out"))
+        fails(cluster, 3, "object", "get", name, "nothing", str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()
         fails(cluster, 8, "bucket", "create", name)
         client_at(cluster.document["s3"], cluster.document["s3"]["endpoint"]).put_object(Bucket=name, Key="k", Body=b"")
@@ -126,14 +122,13 @@ def test_disabled_key_is_refused_at_every_endpoint_and_users_come_and_go(cluster
     fails(cluster, 3, "key", "disable", key["id"])
 
 
-def test_dwctl_starts_in_a_third_of_a_second_of_processor_time() -> None:
-    """The best of some: what the machine does besides must not count."""
-    best = min(_cpu_seconds("--help") for _ in range(5))
-    assert best < START_CPU_SECONDS_MAX, best
-
-
-def _cpu_seconds(*arguments: str) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "dwctl.main", *arguments], capture_output=True, check=True, env=os.environ)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def test_dwctl_starts_light_when_it_talks_to_no_cluster() -> None:
+    """grpc alone takes a third of a second to import; how long a start takes is measured in perf/."""
+    code = (
+        "import sys; sys.argv = ['dwctl', 'context', 'list']\n"
+        "from dwctl.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(*sorted({'grpc', 'google.protobuf', 'rich', 'cryptography', 'asyncio'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
