@@ -50,7 +50,7 @@ def test_objects_travel_whole_through_dwctl(cluster: Cluster, tmp_path: Path) ->
         assert [o["key"] for o in cluster.dwctl("object", "list", name).good().json["objects"]] == ["a/b"]
         cluster.dwctl("object", "get", name, "a/b", str(tmp_path / "out")).good()
         assert (tmp_path / "out").read_bytes() == body
-        cluster.dwctl("object", "delete", name, "a/b", "--yes").good()
+        cluster.dwctl("object", "delete", name, "a/b").good()
         fails(cluster, 3, "object", "stat", name, "a/b")
 
 
@@ -123,7 +123,7 @@ def test_disabled_key_is_refused_at_every_endpoint_and_users_come_and_go(cluster
 
 
 def test_dwctl_starts_light_when_it_talks_to_no_cluster() -> None:
-    """grpc alone takes a third of a second to import; how long a start takes is measured in perf/."""
+    """The import of grpc alone takes a third of a second to import; how long a start takes is measured in perf/."""
     code = (
         "import sys; sys.argv = ['dwctl', 'context', 'list']\n"
         "from dwctl.main import main\n"
