@@ -132,7 +132,7 @@ async def test_requests_over_the_limit_are_told_to_slow_down_before_their_body_i
 
 
 async def test_request_is_given_up_when_the_client_falls_silent() -> None:
-    async with gateway(GatewayOptions(port=0, idle_seconds=0.05, linger_seconds=0.05)) as running:
+    async with gateway(GatewayOptions(port=0, idle_seconds=0.5, linger_seconds=0.05)) as running:
         await running.call("PUT", "/bkt")
         await running.send(running.signed("PUT", "/bkt/k", length=100_000))
         await running.send(b"x" * 70_000)
@@ -154,7 +154,7 @@ async def test_nothing_is_left_when_the_client_vanishes_in_the_middle(running: G
 
 
 async def test_answer_is_given_up_when_the_client_stops_reading() -> None:
-    async with gateway(GatewayOptions(port=0, idle_seconds=0.1)) as running:
+    async with gateway(GatewayOptions(port=0, idle_seconds=0.5)) as running:
         await running.call("PUT", "/bkt")
         await running.call("PUT", "/bkt/big", b"z" * (32 * 1024 * 1024))
         await running.send(running.signed("GET", "/bkt/big"))

@@ -124,7 +124,7 @@ async def test_outcome_is_unknown_when_time_runs_out_after_sending() -> None:
     async with connected() as (peers, groups, _):
         await peers.propose(SERVER, GROUP, b"warm", deadline=soon())
         with pytest.raises(OutcomeUnknown):
-            await peers.propose(SERVER, GROUP, b"wait", deadline=soon(0.2))
+            await peers.propose(SERVER, GROUP, b"wait", deadline=soon(0.5))
         groups.gate.set()
         with pytest.raises(DeadlineExceeded):
             await peers.propose(SERVER, GROUP, b"late", deadline=soon(-1))

@@ -82,7 +82,7 @@ async def test_the_outcome_is_unknown_when_the_deadline_passes_without_a_quorum(
         await cluster.put("warm", "up")
         cluster.network.isolate(leader.id)
         with pytest.raises(OutcomeUnknown):
-            await leader.host.propose(GROUP, b"a=1", deadline=soon(0.1))
+            await leader.host.propose(GROUP, b"a=1", deadline=soon(0.5))
 
 
 async def test_the_outcome_is_unknown_when_leadership_is_lost(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -22,10 +22,12 @@ async def _echo(channel: Any, *, method: str = "Echo", mutation: bool = True, se
     return await call(channel.unary_unary(f"/test.Service/{method}"), b"x", seconds=seconds, mutation=mutation)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def _dead_address() -> Iterator[str]:
+    """Where nobody listens, nor can begin to."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{holder.getsockname()[1]}"
 
 
 async def test_channel_is_shared_when_asked_for_twice(world, handlers) -> None:
@@ -64,13 +66,13 @@ async def test_unknown_node_is_told_when_asked_for(world) -> None:
 
 
 async def test_nothing_was_changed_when_the_node_is_down(world) -> None:
-    world.members.addresses[1] = f"127.0.0.1:{_free_port()}"
-    channel = world.channels(world.node(2)).to(NodeId(1))
-    started = world.clock.monotonic()
-    for _ in range(5):
-        with pytest.raises(Unavailable) as caught:
-            await _echo(channel, mutation=True)
-        assert caught.value.code == "rpc.unreachable"
+    with _dead_address() as world.members.addresses[1]:
+        channel = world.channels(world.node(2)).to(NodeId(1))
+        started = world.clock.monotonic()
+        for _ in range(5):
+            with pytest.raises(Unavailable) as caught:
+                await _echo(channel, mutation=True)
+            assert caught.value.code == "rpc.unreachable"
     assert world.clock.monotonic() - started < SECONDS / 2
 
 
