@@ -24,7 +24,7 @@ from tests.twins.memory_log import MemoryLogStore
 from tests.twins.memory_transport import MemoryNetwork, MemoryTransport
 from tests.twins.meta_group import CLUSTER, SHARD
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 CLOCK = SystemClock()
 
 

@@ -21,7 +21,7 @@ from tests.twins.memory_log import MemoryLogStore
 from tests.twins.memory_transport import MemoryNetwork, MemoryTransport
 
 GROUP = GroupId(1)
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 T = TypeVar("T")
 FAST = HostOptions(tick_ms=20)
 
@@ -154,14 +154,14 @@ class TestCluster:
         while True:
             leader = await self.leader(group)
             try:
-                return await leader.host.propose(group, f"{key}={value}".encode(), deadline=soon(2.0))
+                return await leader.host.propose(group, f"{key}={value}".encode(), deadline=soon())
             except DwError as error:
                 if not error.retryable or asyncio.get_running_loop().time() > limit:
                     raise
                 await asyncio.sleep(0.01)
 
 
-def soon(seconds: float = 5.0) -> float:
+def soon(seconds: float = 20.0) -> float:
     """A deadline. The system's monotonic clock is the event loop's."""
     return SystemClock().monotonic() + seconds
 

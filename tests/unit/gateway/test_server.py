@@ -32,9 +32,9 @@ def code(answer: Answer) -> str:
 
 
 async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  # what is waited for has no event of its own
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 class Gated(MemoryObjects):

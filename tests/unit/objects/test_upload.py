@@ -178,7 +178,7 @@ async def test_few_blocks_are_on_their_way_at_once_when_devices_are_slow(node: O
     node.shelf.gate = asyncio.Event()
     body = Pieces(9)
     upload = asyncio.create_task(put(node, body))  # noqa: TID251
-    await until(lambda: body.taken == WRITES_AHEAD + 1)
+    await until(lambda: (body.taken, node.shelf.writes) == (WRITES_AHEAD + 1, WRITES_AHEAD))
     for _ in range(5):
         await asyncio.sleep(0)
     assert node.shelf.writes == WRITES_AHEAD

@@ -133,10 +133,10 @@ async def leader_of(nodes: list[WireNode]) -> WireNode:
 
 
 async def put(nodes: list[WireNode], key: str) -> None:
-    limit = soon(10)
+    limit = soon()
     while True:
         try:
-            await (await leader_of(nodes)).host.propose(GROUP, f"{key}=1".encode(), deadline=soon(2))
+            await (await leader_of(nodes)).host.propose(GROUP, f"{key}=1".encode(), deadline=soon())
         except DwError as error:
             if not error.retryable or soon(0) > limit:
                 raise
