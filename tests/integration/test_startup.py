@@ -154,3 +154,19 @@ def test_node_serves_what_it_can_when_a_device_directory_is_missing(node: Node, 
         assert f"{disk} is gone" in until("the lost device is shown", lost)
         assert not disk.exists(), "a missing disk's place was written to"
         assert daemon.end() == 0
+
+
+def test_only_node_serves_an_older_copy_of_its_data_and_says_so(node: Node, tmp_path: Path) -> None:
+    """Nobody else has more: what the copy lacks is lost, which the log must tell; with peers it would come from them."""
+    shutil.copytree(node.data, tmp_path / "copy")
+    with node.daemon() as daemon:
+        node.wait_ready(daemon)
+        assert "older copy" not in daemon.text()
+        assert daemon.end() == 0
+    shutil.rmtree(node.data)
+    shutil.copytree(tmp_path / "copy", node.data)
+    with node.daemon() as daemon:
+        node.wait_ready(daemon)
+        assert "older copy" in daemon.text()
+        assert node.dwctl("bucket", "create", "restored").code == 0
+        assert daemon.end() == 0
