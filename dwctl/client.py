@@ -28,8 +28,9 @@ Answer = TypeVar("Answer")
 class AdminClient:
     """Calls on the first node that answers. Only connecting is retried elsewhere: a call that was sent is not."""
 
-    def __init__(self, channel: grpc.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.Channel, address: str, cluster: ClusterContext | None = None) -> None:
         self.address = address
+        self.cluster = cluster
         self.pb = admin_pb2
         self.stub = admin_pb2_grpc.AdminStub(channel)
 
@@ -77,7 +78,7 @@ def connect(context: ClusterContext) -> Iterator[AdminClient]:
             channel.close()
             continue
         try:
-            yield AdminClient(channel, address)
+            yield AdminClient(channel, address, context)
         finally:
             channel.close()
         return

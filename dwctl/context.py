@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,28 @@ def read_cluster(path: Path) -> ClusterContext:
             f"{path} is not a cluster.json: {type(error).__name__} {error}",
             hint="`dwd init` and `dwctl dev up` write such files",
         ) from error
+
+
+def learn(context: ClusterContext, found: Iterable[NodeEntry]) -> bool:
+    """Add nodes that joined, and addresses that changed, to the cluster.json: so that dwctl finds the cluster when
+    the nodes it began with are down. Nothing is removed. False when there was nothing new, or the file is not ours to
+    write: then the next call learns it.
+    """
+    rows = {row["id"]: dict(row) for row in context.document["nodes"]}
+    if "" in rows:
+        return False  # a development cluster in the making: `dev up` writes this file
+    for node in found:
+        known = rows.setdefault(node.id, {"id": node.id, "data_dir": ""})
+        told = {"name": node.name, "grpc": node.grpc, "s3": node.s3, "admin": node.admin}
+        known.update({name: value for name, value in told.items() if value})
+    if list(rows.values()) == context.document["nodes"]:
+        return False
+    content = json.dumps({**context.document, "nodes": list(rows.values())}, indent=2) + "\n"
+    try:
+        write_whole(context.path, content, mode=0o600)
+    except OSError:
+        return False
+    return True
 
 
 def remember(name: str, cluster: Path) -> None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dwctl.context import ClusterContext, find_cluster
+from dwctl.context import ClusterContext, NodeEntry, find_cluster, learn
 from dwctl.output import Output
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from dwctl.client import AdminClient
+    from dwd.pb.admin.v1 import admin_pb2
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ContextOption = Annotated[
@@ -43,6 +44,15 @@ def connected(cluster: ClusterContext) -> Iterator[AdminClient]:
 
     with connect(cluster) as client:
         yield client
+
+
+def cluster_status(client: AdminClient) -> admin_pb2.ClusterStatusReply:
+    """The cluster's status; where its nodes are is remembered for a time when fewer of them answer."""
+    found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
+    if client.cluster is not None:
+        nodes = (NodeEntry(id=n.id, name=n.name, grpc=n.grpc, s3=n.s3, admin=n.admin, data_dir="") for n in found.nodes)
+        learn(client.cluster, nodes)
+    return found
 
 
 def as_document(message: Message) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 
 from dwctl import status_page
 from dwctl.output import print_line
-from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+from dwctl.session import ContextOption, JsonFlag, admin, as_document, cluster_status, output
 from dwctl.tables import plain
 from dwd.base.errors import DwError
 
@@ -31,7 +31,7 @@ def status(
     """Show health, nodes, groups with their leaders, devices, and what is not fully redundant."""
     with admin(context) as client:
         console = output(as_json).console()
-        found = ask(client)
+        found = cluster_status(client)
         if as_json:
             print_line(json.dumps(as_document(found)))
         elif not console.is_terminal:
@@ -40,10 +40,6 @@ def status(
             console.print(status_page.for_people(found, width=console.width))
         else:
             watch_status(client, found)
-
-
-def ask(client: AdminClient) -> admin_pb2.ClusterStatusReply:
-    return client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
 
 
 def watch_status(client: AdminClient, found: admin_pb2.ClusterStatusReply) -> None:
@@ -56,7 +52,7 @@ def watch_status(client: AdminClient, found: admin_pb2.ClusterStatusReply) -> No
             page = status_page.for_people(found, width=console.width, height=console.height - 1)
             live.update(page, refresh=True)
             time.sleep(REFRESH_SECONDS)
-            found = ask(client)
+            found = cluster_status(client)
 
 
 def print_plain(found: admin_pb2.ClusterStatusReply) -> None:

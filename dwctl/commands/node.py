@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+from dwctl.session import ContextOption, JsonFlag, admin, as_document, cluster_status, output
 from dwctl.tables import Column, table
 from dwctl.text import natural, when
 from dwd.base.units import format_bytes, format_duration
@@ -18,7 +18,7 @@ app = typer.Typer(name="node", help="Nodes: list, and tokens that let new ones i
 def list_(context: ContextOption = None, as_json: JsonFlag = False) -> None:
     """List the nodes with where they are and how they do."""
     with admin(context) as client:
-        found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest()).nodes
+        found = cluster_status(client).nodes
     columns = (
         "name",
         Column(name="id", is_id=True),

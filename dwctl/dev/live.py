@@ -7,12 +7,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from dwctl import status_page
-from dwctl.commands.cluster import REFRESH_SECONDS, ask
+from dwctl.commands.cluster import REFRESH_SECONDS
 from dwctl.context import read_cluster
 from dwctl.dev import processes
 from dwctl.dev.layout import DevFolder
 from dwctl.output import Output, print_line
-from dwctl.session import connected
+from dwctl.session import cluster_status, connected
 from dwd.base.errors import DwError
 from dwd.base.units import format_bytes
 
@@ -69,7 +69,7 @@ def _follow(folder: DevFolder, names: list[str], live: Live, console: Console, l
     samples: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES)
     with connected(read_cluster(folder.cluster)) as client:
         while running(folder, names):
-            found = ask(client)
+            found = cluster_status(client)
             samples.append((time.monotonic(), found.usage.bytes))
             head = [*lines, f"{rate(samples)} being stored   Ctrl-C stops the cluster, the data stays", ""]
             height = console.height - len(head) - 1

@@ -26,6 +26,8 @@ class Node:
 
     pb = admin_pb2
 
+    cluster = None  # nothing to learn into
+
     @property
     def stub(self) -> Node:
         return self

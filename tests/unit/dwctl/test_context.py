@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,20 @@ def test_certificates_are_found_beside_the_cluster_file(cluster: Path) -> None:
     document["operator"]["key"] = "/elsewhere/o.key"
     cluster.write_text(json.dumps(document))
     assert context.read_cluster(cluster).key == Path("/elsewhere/o.key")
+
+
+def test_nodes_that_joined_are_learned_and_none_is_forgotten(cluster: Path) -> None:
+    before = context.read_cluster(cluster)
+    first = before.nodes[0]
+    moved = replace(first, grpc="127.0.0.1:9", data_dir="")
+    joined = context.NodeEntry(id="f" * 16, name="n9", grpc="127.0.0.1:10", s3="127.0.0.1:11", admin="", data_dir="")
+    assert context.learn(before, [moved, joined])
+    after = context.read_cluster(cluster)
+    assert [n.id for n in after.nodes] == [*(n.id for n in before.nodes), joined.id]
+    assert after.nodes[0].grpc == "127.0.0.1:9"
+    assert after.nodes[0].data_dir == first.data_dir
+    assert cluster.stat().st_mode & 0o077 == 0
+    assert not context.learn(after, [moved, joined])
+    assert {k: v for k, v in after.document.items() if k != "nodes"} == {
+        k: v for k, v in before.document.items() if k != "nodes"
+    }
