@@ -157,7 +157,7 @@ def test_node_serves_what_it_can_when_a_device_directory_is_missing(node: Node, 
 
 
 def test_only_node_serves_an_older_copy_of_its_data_and_says_so(node: Node, tmp_path: Path) -> None:
-    """Nobody else has more: what the copy lacks is lost, which the log must tell; with peers it would come from them."""
+    """Nobody else has more: what the copy lacks is lost, and the log tells. With peers it would come from them."""
     shutil.copytree(node.data, tmp_path / "copy")
     with node.daemon() as daemon:
         node.wait_ready(daemon)
