@@ -1,7 +1,7 @@
 # The one way to do things here. Works on a fresh clone with Python 3.11 or newer, a C compiler and make.
 #
 #   users        setup run demo test
-#   developers   proto fmt lint type unit integration power-loss perf docs check lock clean
+#   developers   proto fmt lint type unit integration campaign power-loss perf docs check lock clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 SOURCES := dwd dwctl tools tests $(wildcard perf)
 PYTEST := $(PY) -m pytest
 
-.PHONY: help setup run demo test proto generated fmt fmt-check lint type contracts tidy unit integration power-loss perf docs check lock clean
+.PHONY: help setup run demo test proto generated fmt fmt-check lint type contracts tidy unit integration campaign power-loss perf docs check lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,9 +39,9 @@ demo: $(READY) ## store real files on six nodes, kill two, lose nothing
 	$(PY) perf/demo.py
 
 # Unit tests share the cores; tests that start real processes then run one after another.
-test: $(READY) ## every test
+test: $(READY) ## every test but the campaign
 	$(PYTEST) -n 2 --dist worksteal -m "not integration"
-	$(if $(wildcard tests/integration/*.py),$(PYTEST) -m integration)
+	$(PYTEST) -m "integration and not campaign"
 
 proto: $(READY) ## generate dwd/pb from proto/
 	$(PY) tools/protos.py
@@ -73,7 +73,10 @@ unit: $(READY) ## unit tests only
 	$(PYTEST) -n 2 --dist worksteal tests/unit
 
 integration: $(READY) ## tests that start real daemons
-	$(PYTEST) -m integration
+	$(PYTEST) -m "integration and not campaign"
+
+campaign: $(READY) ## the long ones: damaged disks, logs and databases, rude clients, lying devices
+	$(PYTEST) -m campaign
 
 ROUNDS ?= 20
 SEED ?= 1

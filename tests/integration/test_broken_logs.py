@@ -91,6 +91,7 @@ def test_the_node_ends_with_a_reason_when_a_sync_of_its_log_fails(root: Path) ->
     assert "EIO while syncing" in reason["error"]
 
 
+@pytest.mark.campaign
 def test_the_node_comes_back_with_new_replicas_when_its_log_directory_is_gone(root: Path) -> None:
     cluster = PowerCluster(root, nodes=3, profile="replica-3")
     try:

@@ -79,6 +79,7 @@ def test_node_is_rebuilt_when_its_data_directory_is_empty(cluster: Cluster, stor
     assert sorted(states.values()) == ["active"] * 6 + ["lost"]
 
 
+@pytest.mark.campaign
 def test_node_catches_up_when_its_data_directory_is_an_old_copy(
     cluster: Cluster, stored: dict[str, int], tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def used_bytes(path: Path) -> int:
     return len(path.read_bytes().rstrip(b"\0"))
 
 
+@pytest.mark.campaign
 def test_node_goes_on_when_the_last_batch_of_its_log_is_torn(cluster: Cluster, stored: dict[str, int]) -> None:
     node = voter(cluster)
     cluster.act("kill", node)
@@ -120,6 +122,7 @@ def test_node_goes_on_when_the_last_batch_of_its_log_is_torn(cluster: Cluster, s
         check(cluster, stored)
 
 
+@pytest.mark.campaign
 def test_replica_is_seeded_anew_when_bits_flip_inside_its_log(cluster: Cluster, stored: dict[str, int]) -> None:
     node = voter(cluster)
     replicas = {replica_of(cluster, node, kind) for kind in ("control", "shard")}
@@ -135,6 +138,7 @@ def test_replica_is_seeded_anew_when_bits_flip_inside_its_log(cluster: Cluster, 
     assert {replica_of(cluster, node, kind) for kind in ("control", "shard")} != replicas
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("group", [0, 1])
 def test_replica_is_seeded_anew_when_its_database_is_damaged(
     cluster: Cluster, stored: dict[str, int], group: int
@@ -157,6 +161,7 @@ def test_replica_is_seeded_anew_when_its_database_is_damaged(
     assert replica_of(cluster, node, kind) != replica
 
 
+@pytest.mark.campaign
 def test_fragments_are_rebuilt_when_bits_flip_in_a_volume(cluster: Cluster, stored: dict[str, int]) -> None:
     """Reads go round what is bad; a recount of all pages finds what nobody read, and hands it to repair."""
     node = voter(cluster)
@@ -170,6 +175,7 @@ def test_fragments_are_rebuilt_when_bits_flip_in_a_volume(cluster: Cluster, stor
     check(cluster, stored)
 
 
+@pytest.mark.campaign
 def test_index_is_made_anew_when_the_fragment_index_is_damaged(cluster: Cluster, stored: dict[str, int]) -> None:
     node = voter(cluster)
     cluster.act("stop", node)
@@ -184,6 +190,7 @@ def test_index_is_made_anew_when_the_fragment_index_is_damaged(cluster: Cluster,
         check(cluster, stored)
 
 
+@pytest.mark.campaign
 def test_fragments_are_rebuilt_when_a_device_loses_volumes_and_index(cluster: Cluster, stored: dict[str, int]) -> None:
     """Nothing is read in between: the loss itself has to be noticed."""
     node = voter(cluster)
@@ -195,6 +202,7 @@ def test_fragments_are_rebuilt_when_a_device_loses_volumes_and_index(cluster: Cl
     check(cluster, stored)
 
 
+@pytest.mark.campaign
 def test_device_stays_out_when_its_directory_is_gone(cluster: Cluster, stored: dict[str, int], tmp_path: Path) -> None:
     """As when a disk is not mounted: nothing is written to the place, the node serves on, the device comes back."""
     node = voter(cluster)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.clients import Load, bucket
 from tests.integration.harness import Cluster, until
 
@@ -46,6 +48,7 @@ def _absent(cluster: Cluster) -> set[str]:
     return {n["name"] for n in cluster.status()["nodes"] if n["state"] != "up"}
 
 
+@pytest.mark.campaign
 def test_clients_go_on_when_nodes_restart_in_turn(cluster: Cluster) -> None:
     with bucket(cluster, "rolling") as name:
         with Load(cluster, name) as load:
@@ -69,6 +72,7 @@ def test_everything_is_there_when_all_nodes_were_killed_at_once(cluster: Cluster
         cluster.wait_whole(pages=True)
 
 
+@pytest.mark.campaign
 def test_writes_are_refused_and_nobody_waits_forever_when_a_majority_is_gone(cluster: Cluster) -> None:
     """Three of five voters away: refused in time with something that may be retried; all is well once they are back."""
     with bucket(cluster, "majority") as name:

@@ -39,7 +39,7 @@ def test_nothing_acknowledged_is_lost_when_all_nodes_lose_power_at_once(campaign
     assert campaign.ledger.acknowledged > 0
 
 
-@pytest.mark.parametrize("lying", ["log", "devices"])
+@pytest.mark.parametrize("lying", ["log", pytest.param("devices", marks=pytest.mark.campaign)])
 def test_a_loss_is_found_when_syncs_do_nothing(campaign: Campaign, lying: str) -> None:
     """The same on a build whose syncs of the Raft log, or of the volumes, are removed."""
     with pytest.raises(Loss, match=r"keys are wrong"):

@@ -18,7 +18,7 @@ from botocore.credentials import Credentials
 from tests.integration.harness import until
 from tests.s3.clients import Clients
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.campaign]
 MIB = 1024 * 1024
 BUCKET = "rude"
 RESIDENT_BYTES_MAX = 400 * MIB
