@@ -70,7 +70,7 @@ def test_check_config_lists_every_fault_at_once(node: Node, tmp_path: Path) -> N
         assert all(fault["hint"] for fault in found.values())
         assert node.dwd("check-config").code == 2
     node.configure()
-        assert node.dwd("check-config").good().out.strip().endswith(": the settings are good")
+    assert node.dwd("check-config").good().out.strip().endswith(": the settings are good")
 
 
 @pytest.mark.parametrize("listener", ["grpc", "s3", "admin"])
