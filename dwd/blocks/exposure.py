@@ -1,7 +1,8 @@
 """How the blocks of the shards led here stand: counted from rows and from who is up, kept fresh in the background.
 
 While every device is up only rows that await repair can be short of fragments, and they are few. When the set of
-devices that are down changes, all rows are walked once, page by page.
+devices that are down changes, all rows are walked, page by page, and again after a rest that grows with what a walk
+costs: a device given up for good stays down, and the count must not be stale for long where it is cheap.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PAGE = 512
 PAGE_SECONDS = 10.0
 REFRESH_SECONDS = 60.0
 """How old a full count may grow while nothing changes."""
+REST_SHARE = 10.0
+"""Rest after a full count, as a multiple of the time it took."""
 LAST_PLACEMENT = 0xFFFF
 
 
@@ -47,8 +50,18 @@ class _Walk:
     """One count under way over one shard."""
 
     down: frozenset[DeviceId]
+    began: float
     after: BlockId = FROM_THE_START
     tally: Tally = Tally()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Count:
+    """A finished walk; good until `until` (monotonic seconds) unless other devices go down."""
+
+    down: frozenset[DeviceId]
+    until: float
+    tally: Tally
 
 
 class ExposureWorker:
@@ -62,12 +75,12 @@ class ExposureWorker:
         self._topology = topology
         self._clock = clock
         self._walks: dict[GroupId, _Walk] = {}
-        self._finished: dict[GroupId, tuple[frozenset[DeviceId], float, Tally]] = {}
+        self._finished: dict[GroupId, _Count] = {}
 
     def tally(self) -> Tally:
         """The sum over the shards led here."""
         led = set(self._catalogue.groups())
-        counts = [tally for group, (_, _, tally) in self._finished.items() if group in led]
+        counts = [count.tally for group, count in self._finished.items() if group in led]
         return Tally(degraded=sum(t.degraded for t in counts), at_risk=sum(t.at_risk for t in counts))
 
     async def work(self) -> Progress:
@@ -82,19 +95,14 @@ class ExposureWorker:
             if walk is None or walk.down != down:
                 if self._is_recent(group, down):
                     continue
-                walk = self._walks[group] = _Walk(down=down)
+                walk = self._walks[group] = _Walk(down=down, began=self._clock.monotonic())
             busy |= await self._step(group, walk)
         return Progress.BUSY if busy else Progress.IDLE
 
     def _is_recent(self, group: GroupId, down: frozenset[DeviceId]) -> bool:
         """A count of awaited repairs is cheap and never good enough; a full one is, for a while."""
         known = self._finished.get(group)
-        return (
-            bool(down)
-            and known is not None
-            and known[0] == down
-            and self._clock.monotonic() - known[1] < REFRESH_SECONDS
-        )
+        return bool(down) and known is not None and known.down == down and self._clock.monotonic() < known.until
 
     async def _step(self, group: GroupId, walk: _Walk) -> bool:
         """One page; True while there are more."""
@@ -111,7 +119,9 @@ class ExposureWorker:
         if page.more and page.blocks:
             walk.after = page.blocks[-1].stored.block
             return True
-        self._finished[group] = (walk.down, self._clock.monotonic(), walk.tally)
+        now = self._clock.monotonic()
+        until = now + min(REFRESH_SECONDS, REST_SHARE * (now - walk.began))
+        self._finished[group] = _Count(down=walk.down, until=until, tally=walk.tally)
         del self._walks[group]
         return False
 

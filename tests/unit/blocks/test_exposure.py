@@ -110,17 +110,35 @@ async def test_count_begins_anew_when_another_device_falls_in_its_middle(
     assert (await region.counted()).at_risk == 8
 
 
-async def test_full_count_is_kept_a_while_and_begun_anew_when_another_device_falls(region: Region) -> None:
+@pytest.mark.parametrize(("took", "kept"), [(2.0, 20.0), (100.0, exposure.REFRESH_SECONDS)])
+async def test_full_count_is_kept_as_long_as_it_was_dear_and_begun_anew_when_another_device_falls(
+    region: Region, monkeypatch: pytest.MonkeyPatch, took: float, kept: float
+) -> None:
+    monkeypatch.setattr(exposure, "PAGE", 1)
     region.add(2)
     region.down(1)
+    assert await region.worker.work() is Progress.BUSY
+    region.clock.now += took
     await region.counted()
     region.add(2)
+    region.clock.now += kept - 0.5
     assert (await region.counted()).degraded == 2
-    region.clock.now += exposure.REFRESH_SECONDS
+    region.clock.now += 0.5
+    assert await region.worker.work() is Progress.BUSY
+    region.clock.now += took
     assert (await region.counted()).degraded == 4
     region.add(2)
     region.down(1, 2)
     assert (await region.counted()).degraded == 6
+
+
+async def test_full_count_is_fresh_when_it_costs_nothing(region: Region) -> None:
+    """A device that is lost stays down for good: the status went on telling of blocks long healed, or gone."""
+    region.add(2)
+    region.down(1)
+    assert (await region.counted()).degraded == 2
+    region.add(2)
+    assert (await region.counted()).degraded == 4
 
 
 async def test_shard_that_is_led_elsewhere_is_no_longer_counted(
