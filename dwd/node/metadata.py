@@ -17,6 +17,10 @@ from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import LogStore
 from dwd.raft.rpc.transport import GrpcTransport
+from dwd.runtime.serial import ThreadLanes
+
+MACHINE_THREADS = 8
+"""On which the state machines of all groups take turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Metadata:
         databases = Databases(
             around.paths.groups, cluster=around.identity.cluster_id, files=around.files, vfs=around.vfs
         )
+        lanes = ThreadLanes(threads=MACHINE_THREADS, name="dwd-group")
         host = Host(
             node=around.identity.node_id,
             log=log,
@@ -41,6 +46,7 @@ class Metadata:
             machines=databases.open,
             discard_machine=databases.discard,
             snapshots=around.paths.snapshots,
+            lanes=lanes,
             clock=around.clock,
             rng=around.rng,
             options=HostOptions(
@@ -70,4 +76,5 @@ class Metadata:
             client.close()
             await peers.close()
             await host.stop()
+            await lanes.close()
             databases.close()

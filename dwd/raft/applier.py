@@ -1,7 +1,7 @@
-"""One group's state machine and the only thread that touches it.
+"""One group's state machine and the only lane on which it is touched.
 
 Entries are applied in batches: what is committed while a batch runs joins the next. Longer work on the machine
-(checkpoint, copy, install) takes its turn on the same thread, so the machine never sees two calls at once.
+(checkpoint, copy, install) takes its turn on the same lane, so the machine never sees two calls at once.
 Invariant: entries are applied in order, each once; results are reported in that order on the event loop.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +22,7 @@ from dwd.base.ids import GroupId, LogIndex
 from dwd.raft.core.types import Entry, SnapshotMeta
 from dwd.raft.ports import StateMachine
 from dwd.raft.telemetry import APPLY_BATCH, APPLY_SECONDS, COMMITS
+from dwd.runtime.serial import Lane
 
 SPACE_RETRY_SECONDS = 0.5
 
@@ -39,7 +39,7 @@ class Applier:
         self,
         group: GroupId,
         machine: StateMachine,
-        executor: ThreadPoolExecutor,
+        lane: Lane,
         *,
         applied: LogIndex,
         entries_max: int,
@@ -52,7 +52,7 @@ class Applier:
         self.applied = applied
         self.refusal: NoSpace | None = None
         self._group = group
-        self._executor = executor
+        self._lane = lane
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._clock = clock
@@ -71,8 +71,8 @@ class Applier:
         self._launch()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` on the machine's thread, after the batch that is being applied."""
-        return await self._loop.run_in_executor(self._executor, work)
+        """Run `work` on the machine's lane, after the batch that is being applied."""
+        return await self._lane.submit(work)
 
     async def install(self, source: Path, meta: SnapshotMeta) -> None:
         """Replace the machine's state by a snapshot; what waits to be applied and lies in it is skipped."""
@@ -87,24 +87,22 @@ class Applier:
         self._launch()
 
     def close(self) -> None:
-        """Apply nothing more and close the machine once its thread is free; does not wait."""
-        if not self._closed:
-            self._closed = True
-            self._queue.clear()
-            self._executor.submit(self.machine.close)
-            self._executor.shutdown(wait=False)
+        """Apply nothing more and close the machine once its lane is free; does not wait."""
+        self._closed = True
+        self._queue.clear()
+        self._lane.close(self.machine.close)
 
     async def closed(self) -> None:
-        """After `close`: once the machine is closed and its thread ended."""
-        await asyncio.to_thread(self._executor.shutdown, wait=True)
+        """After `close`: once the machine is closed."""
+        await self._lane.closed()
 
     def _launch(self) -> None:
         if self._running or self._installing or self._closed or self._pausing or not self._queue:
             return
         batch = self._take()
         self._running = True
-        future = self._executor.submit(self._apply, batch)
-        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._ended, batch, done))
+        future = self._lane.submit(partial(self._apply, batch))
+        future.add_done_callback(partial(self._ended, batch))
 
     def _take(self) -> list[Entry]:
         queue, batch, size = self._queue, list[Entry](), 0
@@ -122,11 +120,11 @@ class Applier:
             raise InvariantViolation("the machine owes one result an entry", group=self._group)
         return results
 
-    def _ended(self, batch: list[Entry], done: Future[Sequence[object]]) -> None:
+    def _ended(self, batch: list[Entry], done: asyncio.Future[Sequence[object]]) -> None:
         self._running = False
+        error = done.exception()
         if self._closed:
             return
-        error = done.exception()
         if isinstance(error, NoSpace):
             self._pause(batch, error)
             return

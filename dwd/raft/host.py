@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -35,6 +36,7 @@ from dwd.raft.snapshots.transfers import Transfers
 from dwd.raft.status import GroupStatus
 from dwd.raft.surroundings import Surroundings
 from dwd.raft.transport import Absence, Transport
+from dwd.runtime.serial import Lanes
 from dwd.runtime.tasks import Tasks
 
 _log = structlog.get_logger("dwd.raft")
@@ -55,19 +57,21 @@ class Host:
         machines: Callable[[GroupId], StateMachine],
         discard_machine: Callable[[GroupId], None],
         snapshots: Path,
+        lanes: Lanes,
         clock: Clock,
         rng: Rng,
         options: HostOptions,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         """`machines` opens or creates a group's machine, `discard_machine` removes all that is stored of it (it is
-        closed, or could not be opened; a missing one is no error): both are called on a worker thread. `snapshots` is
+        closed, or could not be opened; a missing one is no error): both are called on `lanes`. `snapshots` is
         a directory for copies in transit, emptied at start; `on_fatal` is called once when the node must stop.
         """
         self._node = node
         self._log = log
         self._transport = transport
         self._snapshots = snapshots
+        self._lanes = lanes
         self._clock = clock
         self._on_fatal = on_fatal
         self._fatal = False
@@ -94,12 +98,12 @@ class Host:
         )  # fmt: skip
         self._lifecycle = Lifecycle(
             engine=self._engine, around=around, machines=machines, discard_machine=discard_machine,
-            leadership=self._leadership, rng=rng,
+            leadership=self._leadership, lanes=lanes, rng=rng,
         )  # fmt: skip
 
     async def start(self) -> None:
         """Recover every group of the log, open their machines, start the transport and the loop."""
-        await asyncio.to_thread(_empty, self._snapshots)
+        await self._lanes.run(partial(_empty, self._snapshots))
         await self._lifecycle.recover()
         await self._transport.start(Reception(self._engine, self._copies, self._lifecycle))
         _ = self._tasks.spawn(self._engine.run(self._persister), name="loop")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import structlog
 
@@ -32,6 +32,7 @@ from dwd.raft.ports import Doubt, LogWrite, RecoveredLog, StateMachine
 from dwd.raft.recovery import configurations, reconcile
 from dwd.raft.replica import Replica
 from dwd.raft.surroundings import Surroundings
+from dwd.runtime.serial import Lane, Lanes
 
 _log = structlog.get_logger("dwd.raft")
 
@@ -50,6 +51,7 @@ class Lifecycle:
         machines: Callable[[GroupId], StateMachine],
         discard_machine: Callable[[GroupId], None],
         leadership: Callable[[GroupId], Leadership],
+        lanes: Lanes,
         rng: Rng,
     ) -> None:
         self._engine = engine
@@ -57,9 +59,10 @@ class Lifecycle:
         self._machines = machines
         self._discard_machine = discard_machine
         self._leadership = leadership
+        self._lanes = lanes
         self._rng = rng
         self._turns: dict[GroupId, asyncio.Lock] = {}
-        self._executors: list[ThreadPoolExecutor] = []
+        self._lane_of: dict[GroupId, Lane] = {}
 
     async def recover(self) -> None:
         """Open every group the log knows. A broken one is kept aside, the others run."""
@@ -100,15 +103,15 @@ class Lifecycle:
                 await self._forget(group)
 
     async def close(self) -> None:
-        """Wait for the machines' threads to end."""
-        for executor in self._executors:
-            await asyncio.to_thread(executor.shutdown, wait=True)
+        """Once every machine is closed."""
+        for lane in tuple(self._lane_of.values()):
+            await lane.closed()
 
     # -- steps --------------------------------------------------------------------------------------------------
 
     async def _require_no_data(self, group: GroupId) -> None:
         """A database whose log is gone is what is left of a replica, not a place for a new group. Raises Conflict."""
-        position = await asyncio.to_thread(self._peek, group)
+        position = await self._lanes.run(partial(self._peek, group))
         if position.index > 0:
             raise Conflict(
                 "raft.log_missing",
@@ -154,27 +157,23 @@ class Lifecycle:
             self._engine.broken[log.group] = Broken(replica=log.replica, error=error, last=None)
 
     async def _open(self, log: RecoveredLog) -> None:
-        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"raft-group-{log.group}")
-        loop = asyncio.get_running_loop()
+        lane = self._lanes.lane(f"group-{log.group}")
         machine = None
         try:
-            machine = await loop.run_in_executor(executor, self._machines, log.group)
-            position = await loop.run_in_executor(executor, machine.position)
+            machine = await lane.submit(partial(self._machines, log.group))
+            position = await lane.submit(machine.position)
             log, write = reconcile(log, position)
             if write is not None:
                 _log.warning("log reset to the state machine", group=log.group)
                 await self._around.log.write([write])
-            self._run(log, machine, position, executor)
+            self._run(log, machine, position, lane)
         except BaseException:
             if machine is not None:
-                executor.submit(machine.close)
-            executor.shutdown(wait=False)
+                lane.close(machine.close)
             raise
-        self._executors.append(executor)
+        self._lane_of[log.group] = lane
 
-    def _run(
-        self, log: RecoveredLog, machine: StateMachine, position: SnapshotMeta, executor: ThreadPoolExecutor
-    ) -> None:
+    def _run(self, log: RecoveredLog, machine: StateMachine, position: SnapshotMeta, lane: Lane) -> None:
         known = configurations(log, position.index)
         core = Node(
             group=log.group,
@@ -191,7 +190,7 @@ class Lifecycle:
         applier = Applier(
             log.group,
             machine,
-            executor,
+            lane,
             applied=position.index,
             entries_max=self._around.options.apply_entries_max,
             bytes_max=self._around.options.apply_bytes_max,
@@ -225,7 +224,7 @@ class Lifecycle:
             await replica.applier.closed()
         self._around.persister.forget(group)
         await self._around.log.drop(group)
-        await asyncio.to_thread(self._discard_machine, group)
+        await self._lanes.run(partial(self._discard_machine, group))
 
     def _in_use(self, replica: Replica) -> bool:
         """It leads, or heard a leader not long ago; or it holds something and has not run long enough to tell."""

@@ -20,6 +20,7 @@ from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.os_files import OsFiles
+from dwd.runtime.serial import ThreadLanes
 from tests.twins.memory_log import MemoryLogStore
 from tests.twins.memory_transport import MemoryNetwork, MemoryTransport
 from tests.twins.meta_group import CLUSTER, SHARD
@@ -59,6 +60,7 @@ class Node:
     def __init__(self, number: int, nodes: dict[NodeId, Node], network: MemoryNetwork, root: Path) -> None:
         self.id = NodeId(number)
         self.databases = Databases(root / f"node-{number}", cluster=CLUSTER, files=OsFiles())
+        self.lanes = ThreadLanes(threads=1, name="test")
         self.host = Host(
             node=self.id,
             log=MemoryLogStore({}),
@@ -66,6 +68,7 @@ class Node:
             machines=self.databases.open,
             discard_machine=self.databases.discard,
             snapshots=root / f"snapshots-{number}",
+            lanes=self.lanes,
             clock=CLOCK,
             rng=SystemRng(),
             options=HostOptions(tick_ms=20),
@@ -79,6 +82,7 @@ class Node:
     async def stop(self) -> None:
         self.client.close()
         await self.host.stop()
+        await self.lanes.close()
         self.databases.close()
 
 

@@ -15,6 +15,7 @@ from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import Applied, RecoveredLog
 from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.serial import ThreadLanes
 from dwd.runtime.tasks import Tasks
 from tests.twins.dict_machine import DictDisk, DictMachine
 from tests.twins.memory_log import MemoryLogStore
@@ -46,12 +47,14 @@ class TestNode:
         self.machines: dict[GroupId, DictMachine] = {}
         self.fatal: list[BaseException] = []
         self.host: Host
+        self.lanes: ThreadLanes
         self.log: MemoryLogStore
         self.transport: MemoryTransport
 
     async def start(self) -> None:
         self.log = MemoryLogStore(self.durable)
         self.transport = MemoryTransport(self.cluster.network, self.id)
+        self.lanes = ThreadLanes(threads=2, name="test")
         self.host = Host(
             node=self.id,
             log=self.log,
@@ -59,6 +62,7 @@ class TestNode:
             machines=self._machine,
             discard_machine=lambda group: self.disks.pop(group, None) and None,
             snapshots=self.cluster.directory / f"node-{self.id}",
+            lanes=self.lanes,
             clock=SystemClock(),
             rng=SystemRng(),
             options=self.cluster.options,
@@ -68,11 +72,12 @@ class TestNode:
 
     async def stop(self) -> None:
         await self.host.stop()
+        await self.lanes.close()
 
     async def crash(self) -> None:
         """Dies at once for its peers; what was durable stays."""
         self.transport.crash()
-        await self.host.stop()
+        await self.stop()
 
     async def restart(self) -> None:
         await self.stop()

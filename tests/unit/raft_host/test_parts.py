@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -34,6 +33,7 @@ from dwd.raft.rpc.lane import PeerLane
 from dwd.raft.snapshots.copies import Copies
 from dwd.raft.transport import SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
 from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.serial import ThreadLanes
 from dwd.runtime.tasks import Tasks
 from tests.twins.dict_machine import DictDisk, DictMachine
 from tests.twins.memory_log import MemoryLogStore
@@ -422,8 +422,9 @@ class TestApplier:
         newer = DictDisk()
         newer.position = snapshot
         DictMachine(newer).copy_snapshot(tmp_path / "copy")
+        lanes = ThreadLanes(threads=1, name="test")
         applier = Applier(
-            GROUP, machine, ThreadPoolExecutor(max_workers=1), applied=LogIndex(0), entries_max=1, bytes_max=MIB,
+            GROUP, machine, lanes.lane("group"), applied=LogIndex(0), entries_max=1, bytes_max=MIB,
             clock=SystemClock(), on_applied=lambda entries, _: applied.append(entries[0].index),
             on_failed=lambda error: failed("apply", error),
         )  # fmt: skip
@@ -438,6 +439,7 @@ class TestApplier:
         assert applied == [1, 5]
         applier.close()
         await applier.closed()
+        await lanes.close()
 
 
 def test_a_watcher_hears_only_news_when_it_watches() -> None:

@@ -26,6 +26,7 @@ from dwd.raft.transport import Absence, Absent, Parcel
 from dwd.rpc.channels import Channels
 from dwd.rpc.server import RpcServer
 from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.serial import ThreadLanes
 from dwd.security.authority import Authority, create_authority
 from dwd.security.credentials import Credential, request_certificate
 from dwd.security.peers import Peer
@@ -76,6 +77,7 @@ class WireNode:
         self.transport = GrpcTransport(node=self.id, channels=self.channels)
         self.transport.register(self.server)
         self._addresses.known[self.id] = f"127.0.0.1:{await self.server.start()}"
+        self.lanes = ThreadLanes(threads=1, name="test")
         self.host = Host(
             node=self.id,
             log=MemoryLogStore(self.durable),
@@ -83,6 +85,7 @@ class WireNode:
             machines=lambda _: self.machine,
             discard_machine=lambda _: None,
             snapshots=self._directory / f"{self.id}",
+            lanes=self.lanes,
             clock=SystemClock(),
             rng=SystemRng(),
             options=self._options,
@@ -92,6 +95,7 @@ class WireNode:
 
     async def stop(self) -> None:
         await self.host.stop()
+        await self.lanes.close()
         await self.vanish()
 
     async def vanish(self) -> None:
