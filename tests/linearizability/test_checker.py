@@ -66,7 +66,7 @@ def test_listing_counts_as_reads_when_spread_over_keys() -> None:
 
 
 def test_many_unknown_writes_are_decided_when_they_never_end() -> None:
-    events = [put(100 + n, n, None) for n in range(15)]
+    events = [put(1000 + n, n, None) for n in range(40)]
     events += [put(n, n, n + 0.4) for n in range(200)] + [get(n, n + 0.5, n + 0.9) for n in range(200)]
     assert check(events) == []
     assert check([*events, get(-1, 300, 301)])[0].undecided is False
