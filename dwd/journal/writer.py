@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +31,7 @@ from dwd.journal.frames import (
     frame_bytes,
 )
 from dwd.journal.segments import HEADER_BYTES
+from dwd.runtime.mailbox import Mailbox, StartWorker, start_thread
 
 QUEUE_BYTES_MAX = 64 * MIB
 QUEUE_FRAMES_MAX = 65_536
@@ -64,6 +64,7 @@ class GroupCommitWriter:
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         queue_frames_max: int = QUEUE_FRAMES_MAX,
         batch_bytes_target: int = BATCH_TARGET_BYTES,
+        start_worker: StartWorker = start_thread,
     ) -> None:
         """`on_fatal` is called on the loop, once, when a sync failed."""
         room = appender.policy.segment_bytes - HEADER_BYTES
@@ -75,7 +76,6 @@ class GroupCommitWriter:
         self._queue_bytes_max = queue_bytes_max
         self._queue_frames_max = queue_frames_max
         self._batch_bytes_target = batch_bytes_target
-        self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._queued_frames = 0
         self._dead: DwError | None = None
@@ -87,8 +87,7 @@ class GroupCommitWriter:
         self._failure: DwError | None = None
         self._closed: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name=f"journal-{name}", daemon=True)
-        self._thread.start()
+        self._queue: Mailbox[_Submission | None] = start_worker(f"journal-{name}", self._turn)
 
     async def append(self, frames: Sequence[Frame]) -> Sequence[Position]:
         """Positions of the payloads once all of `frames` is durable; they lie in one batch, in order.
@@ -134,27 +133,28 @@ class GroupCommitWriter:
         ):
             raise Busy("journal.queue_full", f"journal {self._name} has {self._queued_bytes} bytes waiting")
 
-    def _run(self) -> None:
-        """The worker thread: take what waits, make it durable, release it."""
-        held: _Submission | None = None
-        while True:
-            first = held or self._queue.get()
-            if first is None:
-                break
-            batch, held, last = self._gather(first)
+    def _turn(self, first: _Submission | None, more: Callable[[], _Submission | None]) -> bool:
+        """The worker: take what waits, make it durable, release it."""
+        while first is not None:
+            batch, first, last = self._gather(first, more)
             error = self._write(batch)
             self._call(self._release, batch, error)
             if last:
                 break
+            if first is None:
+                return True
         self._appender.close()
         self._call(self._finish)
+        return False
 
-    def _gather(self, first: _Submission) -> tuple[list[_Submission], _Submission | None, bool]:
+    def _gather(
+        self, first: _Submission, more: Callable[[], _Submission | None]
+    ) -> tuple[list[_Submission], _Submission | None, bool]:
         """What goes into one batch, the submission that did not fit any more, and whether closing was asked for."""
         batch, size = [first], first.bytes
         while True:
             try:
-                following = self._queue.get_nowait()
+                following = more()
             except queue.Empty:
                 return batch, None, False
             if following is None:

@@ -33,6 +33,7 @@ from dwd.raft.log.recent import RecentEntries
 from dwd.raft.log.records import compacted_frame, decode_entry, dropped_frame, encode_write, split_write
 from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
 from dwd.runtime.files import Files
+from dwd.runtime.mailbox import StartWorker, start_thread
 
 _log = structlog.get_logger("dwd.raft.log")
 
@@ -61,6 +62,7 @@ class RaftLog:
         opened: Opened,
         options: RaftLogOptions,
         on_fatal: Callable[[DwError], None],
+        start_worker: StartWorker,
     ) -> None:
         self._files = files
         self._options = options
@@ -71,6 +73,7 @@ class RaftLog:
             on_fatal=on_fatal,
             queue_bytes_max=options.queue_bytes,
             batch_bytes_target=options.batch_bytes,
+            start_worker=start_worker,
         )
         self._reader = JournalReader(files, opened.policy.path)
         self._recovered = dict(opened.logs)
@@ -90,6 +93,7 @@ class RaftLog:
         on_fatal: Callable[[DwError], None],
         options: RaftLogOptions = DEFAULT_OPTIONS,
         distrusted: bool = False,
+        start_worker: StartWorker = start_thread,
     ) -> RaftLog:
         """Recover what `directory` holds, or begin an empty log there. `on_fatal`: a sync failed, stop the node.
         `distrusted`: it may be an older copy, so all groups are in doubt about their tails from now on, durably.
@@ -109,7 +113,7 @@ class RaftLog:
                 _log.warning("log in doubt", group=log.group, replica=log.replica, doubt=log.doubt.value)
         count = sum(len(log.entries) for log in opened.logs.values())
         _log.info("log recovered", groups=len(opened.logs), entries=count, segments=len(opened.segments))
-        return cls(files=files, opened=opened, options=options, on_fatal=on_fatal)
+        return cls(files=files, opened=opened, options=options, on_fatal=on_fatal, start_worker=start_worker)
 
     def recovered(self) -> Mapping[GroupId, RecoveredLog]:
         """Of each group until its first compaction, reset or drop; then its memory is given back."""
