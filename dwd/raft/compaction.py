@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import structlog
 
-from dwd.base.errors import NoSpace, NotFound
-from dwd.base.ids import GroupId, LogIndex
+from dwd.base.errors import Busy, NoSpace, NotFound
+from dwd.base.ids import GroupId, LogIndex, NodeId
+from dwd.raft.core.status import ProgressState
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import LogStore
 from dwd.raft.recovery import position_at
 from dwd.raft.replica import Replica
+from dwd.raft.status import CompactionReport
 
 _log = structlog.get_logger("dwd.raft")
 
@@ -26,15 +28,21 @@ RETRY_SECONDS = 5.0
 
 class Compaction:
     """All groups of one host; at most one cut a group at a time. `oldest_copy` says where the oldest copy that is
-    being sent stands.
+    being sent stands, `last_contact` how many seconds ago a node was heard of.
     """
 
     def __init__(
-        self, log: LogStore, options: HostOptions, *, oldest_copy: Callable[[GroupId], LogIndex | None]
+        self,
+        log: LogStore,
+        options: HostOptions,
+        *,
+        oldest_copy: Callable[[GroupId], LogIndex | None],
+        last_contact: Callable[[NodeId], float],
     ) -> None:
         self._log = log
         self._options = options
         self._oldest_copy = oldest_copy
+        self._silence = last_contact
         self._running: set[int] = set()
         self._not_before: dict[int, float] = {}
 
@@ -70,6 +78,31 @@ class Compaction:
         finally:
             self._running.discard(group)
 
+    async def on_demand(self, replica: Replica) -> CompactionReport:
+        """Cut as far as the state is durable, leaving what followers that answer have not read and what follows a copy
+        that is being sent; a follower's log knows of no others. Raises Busy, NoSpace.
+        """
+        group = replica.group
+        if group in self._running:
+            raise Busy("raft.compaction_running", "the log is being compacted already", group=group)
+        self._running.add(group)
+        try:
+            durable = await replica.applier.run(replica.applier.machine.checkpoint)
+            if durable is None:
+                raise Busy("raft.checkpoint_held_up", "a long reader keeps the checkpoint from finishing", group=group)
+            first, held = replica.configurations_from(), self._log.bytes_held(group)
+            await self._cut(replica, self._wanted_by_followers(replica, durable))
+        finally:
+            self._running.discard(group)
+        now = replica.configurations_from()
+        return CompactionReport(
+            group=group,
+            first=LogIndex(now + 1),
+            applied=replica.applier.applied,
+            entries_removed=now - first,
+            bytes_removed=max(0, held - self._log.bytes_held(group)),
+        )
+
     async def _cut(self, replica: Replica, index: LogIndex) -> None:
         if index <= replica.configurations_from():
             return
@@ -81,8 +114,19 @@ class Compaction:
             return
         position = position_at(replica.configurations, entry)
         replica.compacted(position)
-        self._log.compact(replica.group, position)
+        await self._log.compact(replica.group, position)
         _log.info("log compacted", **replica.names(), index=index)
+
+    def _wanted_by_followers(self, replica: Replica, durable: LogIndex) -> LogIndex:
+        peers = replica.core.status().peers
+        patience = 2 * self._options.election_ticks * self._options.tick_ms / 1000
+        needed = [
+            peer.match
+            for peer in peers
+            if peer.state is not ProgressState.SNAPSHOT and self._silence(replica.node_of(peer.replica)) < patience
+        ]
+        copied = self._oldest_copy(replica.group)
+        return min([durable, *needed] if copied is None else [durable, copied, *needed])
 
     def _target(self, replica: Replica, durable: LogIndex, *, pinned: bool) -> LogIndex:
         """`durable` minus the tail that is left for followers, in entries and (by their mean size) in bytes."""

@@ -33,7 +33,7 @@ from dwd.raft.replica import Replica
 from dwd.raft.report import describe
 from dwd.raft.snapshots.copies import Copies
 from dwd.raft.snapshots.transfers import Transfers
-from dwd.raft.status import GroupStatus
+from dwd.raft.status import CompactionReport, GroupStatus
 from dwd.raft.surroundings import Surroundings
 from dwd.raft.transport import Absence, Transport
 from dwd.runtime.serial import Lanes
@@ -90,7 +90,7 @@ class Host:
         self._transfers = Transfers(
             snapshots, transport=transport, options=options, tasks=self._tasks, fail=self._engine.fail
         )
-        self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest)
+        self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
         around = Surroundings(
             node=node, boot=rng.bits(BOOT_BITS), clock=clock, options=options, log=log, persister=self._persister,
             transport=transport, spawn=self._engine.spawn, stir=self._engine.stir, fail=self._engine.fail,
@@ -166,6 +166,14 @@ class Host:
         """Forget the local replica: its log is dropped, its machine closed and discarded."""
         self._transfers.cancel(group)
         await self._lifecycle.drop(group)
+
+    async def compact(self, group: GroupId) -> CompactionReport:
+        """Cut the group's log here now, as far as its state is durable and followers that are alive have read it.
+
+        Raises Busy (a long reader keeps the checkpoint from finishing, or a compaction is under way), NoSpace,
+        Unavailable, NotFound (no such group here).
+        """
+        return await self._compaction.on_demand(self._replica(group))
 
     def missing(self, group: GroupId) -> Mapping[NodeId, Absence]:
         """On the leader: members whose node says it has no such replica, or a broken one: to be replaced."""

@@ -69,6 +69,7 @@ class Lifecycle:
         for log in tuple(self._around.log.recovered().values()):
             async with self._turn(log.group):
                 await self._open_or_break(log)
+        self._around.log.release_recovered()
 
     async def bootstrap(self, group: GroupId, configuration: Configuration) -> None:
         own = configuration.on_node(self._around.node)

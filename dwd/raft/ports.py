@@ -90,7 +90,11 @@ class LogStore(Protocol):
     """The node's one log, shared by all groups."""
 
     def recovered(self) -> Mapping[GroupId, RecoveredLog]:
-        """What `open` found, by group. Entries start right after `compacted.index`."""
+        """What `open` found, by group, until `release_recovered`. Entries start right after `compacted.index`."""
+        ...
+
+    def release_recovered(self) -> None:
+        """All of it is running, or known to be broken: the entries need not be held in memory any longer."""
         ...
 
     async def write(self, writes: Sequence[LogWrite]) -> None:
@@ -103,8 +107,10 @@ class LogStore(Protocol):
         """Entries [first, last] as far as `bytes_max` goes (at least one). Raises NotFound when compacted."""
         ...
 
-    def compact(self, group: GroupId, position: SnapshotMeta) -> None:
-        """Everything up to `position.index` is durable elsewhere; segments nobody needs are deleted."""
+    async def compact(self, group: GroupId, position: SnapshotMeta) -> None:
+        """Everything up to `position.index` is durable elsewhere; segments nobody needs are deleted. Returns once that
+        is noted durably, or put off because the log takes nothing now: the next compaction says the same and more.
+        """
         ...
 
     def bytes_held(self, group: GroupId) -> int:

@@ -11,11 +11,27 @@ from dwd.raft.core.types import Configuration, Member, Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotProgress:
-    """A transfer into this replica. Bytes; `bytes_total` 0 until the sender has answered."""
+    """A transfer of a snapshot, as seen by the end that reports it. Bytes; `bytes_total` 0 until the sender's copy is
+    there. `bytes_done` counts what the receiver has, `bytes_reused` the part of it that it had already.
+    """
 
     source: NodeId
     bytes_done: int
     bytes_total: int
+    bytes_reused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionReport:
+    """What a compaction on demand did. `first` is the first entry the log still has, `applied` where the state machine
+    stood; entries and bytes are those the log let go of (none: it was as short as its followers allow).
+    """
+
+    group: GroupId
+    first: LogIndex
+    applied: LogIndex
+    entries_removed: int
+    bytes_removed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,8 @@ class MemberStatus:
     """A learner that may be promoted now (known to the leader alone)."""
     last_contact_seconds: float
     """Since any message from the member's node; infinity if none came since this host started. 0 for itself."""
+    sending: SnapshotProgress | None = None
+    """A snapshot that this replica is sending to the member."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

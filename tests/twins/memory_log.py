@@ -29,6 +29,9 @@ class MemoryLogStore:
     def recovered(self) -> Mapping[GroupId, RecoveredLog]:
         return self._found
 
+    def release_recovered(self) -> None:
+        self._found = {}
+
     async def write(self, writes: Sequence[LogWrite]) -> None:
         async with self._turn:
             await self.open_gate.wait()
@@ -74,7 +77,7 @@ class MemoryLogStore:
             raise NotFound("test.absent", "not there")
         return tuple(taken)
 
-    def compact(self, group: GroupId, position: SnapshotMeta) -> None:
+    async def compact(self, group: GroupId, position: SnapshotMeta) -> None:
         log = self.durable[group]
         self.durable[group] = replace(
             log, compacted=position, entries=tuple(e for e in log.entries if e.index > position.index)

@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from dwd.base.clock import Rng
-from dwd.base.errors import Busy, Corrupt, DwError, InvariantViolation, NotFound, StorageFailed
+from dwd.base.errors import Busy, Corrupt, DwError, InvariantViolation, NoSpace, NotFound, StorageFailed
 from dwd.base.ids import GroupId, LogIndex
 from dwd.base.units import MIB
 from dwd.journal.frames import Frame, Position, frame_bytes
@@ -116,8 +116,11 @@ class RaftLog:
         return cls(files=files, opened=opened, options=options, on_fatal=on_fatal, start_worker=start_worker)
 
     def recovered(self) -> Mapping[GroupId, RecoveredLog]:
-        """Of each group until its first compaction, reset or drop; then its memory is given back."""
+        """Of each group until its first compaction, reset or drop."""
         return self._recovered
+
+    def release_recovered(self) -> None:
+        self._recovered.clear()
 
     async def write(self, writes: Sequence[LogWrite]) -> None:
         futures = [self._submit(part) for part in _parts(writes, self._options.batch_bytes)]
@@ -145,7 +148,7 @@ class RaftLog:
             entries += newer
         return _limited(entries, bytes_max, first)
 
-    def compact(self, group: GroupId, position: SnapshotMeta) -> None:
+    async def compact(self, group: GroupId, position: SnapshotMeta) -> None:
         index = self._groups.get(group)
         if index is None or position.index <= index.compacted.index:
             return
@@ -159,9 +162,8 @@ class RaftLog:
         frame = compacted_frame(group, index.replica, position)
         note = LogNote(changes=(Compaction(group=group, position=position),))
         try:
-            _ = self._writer.submit([frame], note=note, done=done)
-        except (Busy, StorageFailed):
-            # The next compaction says the same and more.
+            _ = await self._writer.submit([frame], note=note, done=done)
+        except (Busy, NoSpace, StorageFailed):
             _log.info("compaction of the log put off", group=group)
 
     def bytes_held(self, group: GroupId) -> int:

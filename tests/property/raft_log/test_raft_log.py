@@ -74,7 +74,7 @@ class Life:
             index = self.rng.below(groups[group].last + 1)
             if index > groups[group].base:
                 self.compacted[groups[group].replica] = max(self.compacted_to(groups[group]), index)
-                log.compact(group, position(index, groups[group].term_at(index)))
+                await log.compact(group, position(index, groups[group].term_at(index)))
         else:
             batches = [[self.write() for _ in range(1 + self.rng.below(3))] for _ in range(1 + self.rng.below(3))]
             _ = await asyncio.gather(*(log.write(batch) for batch in batches))

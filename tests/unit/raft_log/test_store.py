@@ -81,7 +81,7 @@ async def test_entries_below_are_not_found_when_compacted() -> None:
     log = await bench.open()
     await log.write([entries(1, 1, 10)])
     before = log.bytes_held(GroupId(1))
-    log.compact(GroupId(1), position(6, 1))
+    await log.compact(GroupId(1), position(6, 1))
     await log.write(
         [
             LogWrite(
@@ -111,9 +111,9 @@ async def test_segments_stay_few_when_one_of_many_groups_is_busy_and_pinning_one
     most = 0
     for first in range(1, 6000, 60):
         await log.write([entries(BUSY, first, 60)])
-        log.compact(BUSY, position(first + 30, 1))
+        await log.compact(BUSY, position(first + 30, 1))
         for group in log.pinning():
-            log.compact(group, position(first + 30 if group == BUSY else 1, 1))
+            await log.compact(group, position(first + 30 if group == BUSY else 1, 1))
         most = max(most, len(bench.segments()))
     await log.close()
     assert most <= 4 + 4, "the budget is four segments; a few may come while compactions are under way"
