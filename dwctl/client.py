@@ -14,7 +14,7 @@ import grpc
 from dwctl.context import ClusterContext
 from dwd.base import limits, wire
 from dwd.base.errors import DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
-from dwd.pb.admin.v1 import admin_pb2, admin_pb2_grpc
+from dwd.pb.admin.v1 import admin_pb2, admin_pb2_grpc, consensus_pb2, consensus_pb2_grpc
 
 SERVER_NAME = "node.dwd"
 """A DNS name every node's certificate carries: operators accept any node of their cluster."""
@@ -33,6 +33,8 @@ class AdminClient:
         self.cluster = cluster
         self.pb = admin_pb2
         self.stub = admin_pb2_grpc.AdminStub(channel)
+        self.raft_pb = consensus_pb2
+        self.raft = consensus_pb2_grpc.ConsensusStub(channel)
 
     def ask(self, method: Callable[..., Answer], request: object, *, seconds: float = CALL_SECONDS) -> Answer:
         """One unary call that changes nothing. Raises DwError."""

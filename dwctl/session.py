@@ -56,7 +56,9 @@ def cluster_status(client: AdminClient) -> admin_pb2.ClusterStatusReply:
 
 
 def as_document(message: Message) -> dict[str, Any]:
-    """A protobuf message as plain JSON values; 64-bit integers stay numbers, empty fields are shown."""
+    """A protobuf message as plain JSON values; 64-bit integers stay numbers, empty fields are shown, a message that is
+    not there is null.
+    """
     document: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
@@ -65,7 +67,7 @@ def as_document(message: Message) -> dict[str, Any]:
         elif field.is_repeated:
             document[field.name] = [as_document(v) if field.message_type else v for v in value]
         elif field.message_type is not None:
-            document[field.name] = as_document(value)
+            document[field.name] = as_document(value) if message.HasField(field.name) else None
         else:
             document[field.name] = value
     return document

@@ -17,7 +17,10 @@ from dwd.security.peers import Peer, PeerKind
 
 NODE_SERVICES = ("/dwd.raft.", "/dwd.meta.", "/dwd.blocks.")
 ADMIN_PREFIX = "/dwd.admin.v1.Admin/"
-BETWEEN_NODES = frozenset(ADMIN_PREFIX + name for name in ("NodeStatus", "NodeRecount", "ListWorkers", "SetWorker"))
+CONSENSUS_PREFIX = "/dwd.admin.v1.Consensus/"
+BETWEEN_NODES = frozenset(
+    ADMIN_PREFIX + name for name in ("NodeStatus", "NodeRecount", "ListWorkers", "SetWorker")
+) | frozenset({CONSENSUS_PREFIX + "RaftStatus"})
 OPEN_TO_JOINERS = frozenset({ADMIN_PREFIX + "Join"})
 
 
@@ -60,7 +63,8 @@ class Membership:
                 known = self._members is None or peer.node_id in self._members
                 allowed = known and (method.startswith(NODE_SERVICES) or method in BETWEEN_NODES)
             case PeerKind.OPERATOR:
-                allowed = method.startswith(ADMIN_PREFIX) and method not in OPEN_TO_JOINERS
+                admin = method.startswith((ADMIN_PREFIX, CONSENSUS_PREFIX))
+                allowed = admin and method not in OPEN_TO_JOINERS
             case PeerKind.JOIN:
                 allowed = method in OPEN_TO_JOINERS
             case _:

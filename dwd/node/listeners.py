@@ -11,6 +11,7 @@ import structlog
 
 from dwd.admin.context import AdminContext
 from dwd.admin.http import AdminHttp
+from dwd.admin.rpc.consensus import ConsensusServicer
 from dwd.admin.rpc.servicer import AdminServicer
 from dwd.base.errors import DwError
 from dwd.base.ids import NodeId
@@ -56,6 +57,7 @@ class Listeners:
             health = _health(metadata, upkeep)
             admin_context = _admin_context(around, network, metadata, upkeep, objects, lag)
             network.server.add(AdminServicer(admin_context).register)
+            network.server.add(ConsensusServicer(admin_context).register)
             admin_tls = tls_for("admin", settings.tls.admin_certificate, settings.tls.admin_key)
             s3_tls = tls_for("s3", settings.tls.s3_certificate, settings.tls.s3_key)
             for tls in (admin_tls, s3_tls):

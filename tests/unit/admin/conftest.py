@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dwd.admin.context import OPERATION_SECONDS, RecountTotals
+from dwd.admin.rpc.consensus import ConsensusServicer
 from dwd.admin.rpc.servicer import AdminServicer
 from dwd.base.errors import NotFound
 from dwd.base.ids import GroupId, NodeId
@@ -114,6 +115,7 @@ class AdminCluster:
         """The address at which `context` is served."""
         server = RpcServer("127.0.0.1:0", credential, self.directory, clock=CLOCK)
         server.add(AdminServicer(context).register)
+        server.add(ConsensusServicer(context).register)
         self.servers.append(server)
         return f"127.0.0.1:{await server.start()}"
 

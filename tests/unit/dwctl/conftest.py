@@ -14,7 +14,7 @@ import pytest
 
 from dwctl import session
 from dwctl.main import main
-from dwd.pb.admin.v1 import admin_pb2
+from dwd.pb.admin.v1 import admin_pb2, consensus_pb2
 
 
 @dataclass
@@ -25,11 +25,16 @@ class Node:
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
     pb = admin_pb2
+    raft_pb = consensus_pb2
 
     cluster = None  # nothing to learn into
 
     @property
     def stub(self) -> Node:
+        return self
+
+    @property
+    def raft(self) -> Node:
         return self
 
     def __getattr__(self, name: str) -> str:

@@ -59,7 +59,21 @@ def test_wrong_usage_is_told_as_json_to_scripts(dwctl: Dwctl) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "cluster", "node", "bucket", "object", "user", "key", "worker", "context", "dev", "dev up", "object put"],
+    [
+        "",
+        "cluster",
+        "node",
+        "bucket",
+        "object",
+        "user",
+        "key",
+        "raft",
+        "worker",
+        "context",
+        "dev",
+        "dev up",
+        "object put",
+    ],
 )
 def test_help_says_what_each_thing_does(dwctl: Dwctl, command: str) -> None:
     ran = dwctl(*command.split(), "--help")

@@ -1,0 +1,188 @@
+"""The state of the Raft groups: what one node tells of its replicas, and every group put together from all nodes.
+
+A group is described by its leader of the highest term; where there is none, by the replica whose log reaches furthest.
+What each member's own node says stands beside it, so that a leader's word and a replica's own can be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+
+from dwd.admin.context import PEER_SECONDS, AdminContext
+from dwd.base.errors import DwError, NotFound
+from dwd.base.ids import CONTROL_GROUP, GroupId, LogIndex, NodeId, hex_id
+from dwd.meta.core.control.rows import Liveness, NodeRow
+from dwd.pb.admin.v1 import consensus_pb2 as pb
+from dwd.pb.admin.v1 import consensus_pb2_grpc
+from dwd.raft.core.types import Member, MemberRole, Role
+from dwd.raft.status import GroupStatus, MemberStatus, SnapshotProgress
+from dwd.rpc.calls import call
+
+CONTACT_SECONDS_MAX = 1e9
+"""Stands for "never": infinity has no JSON."""
+
+
+async def raft_status(context: AdminContext, groups: Collection[GroupId], *, local: bool) -> pb.RaftStatusReply:
+    """Of the groups named, or of all. Raises NotFound for one that nobody knows."""
+    if local:
+        return here(context, groups)
+    rows = context.meta.view.topology().nodes
+    answers = await asyncio.gather(*(_ask(context, row.node, groups) for row in rows))
+    heard = {row.node: answer for row, answer in zip(rows, answers, strict=True) if answer is not None}
+    reply = pb.RaftStatusReply(answered_by=hex_id(context.node))
+    reply.nodes.extend(
+        pb.RaftNode(id=hex_id(row.node), name=row.name, state=_node_state(row, row.node in heard)) for row in rows
+    )
+    wanted = _wanted(context, groups, heard.values())
+    replicas: dict[int, list[pb.RaftReplica]] = {group: [] for group in wanted}
+    for answer in heard.values():
+        for replica in answer.replicas:
+            if replica.group in replicas:
+                replicas[replica.group].append(replica)
+    reply.groups.extend(_group(group, replicas[group]) for group in wanted)
+    return reply
+
+
+def here(context: AdminContext, groups: Collection[GroupId]) -> pb.RaftStatusReply:
+    """This node's replicas."""
+    found = [group for group in context.host.groups() if not groups or group in groups]
+    missing = {group: context.host.missing(group) for group in found}
+    return pb.RaftStatusReply(
+        answered_by=hex_id(context.node),
+        replicas=[replica_message(context.node, context.host.status(g), frozenset(missing[g])) for g in found],
+    )
+
+
+def _wanted(
+    context: AdminContext, groups: Collection[GroupId], heard: Iterable[pb.RaftStatusReply]
+) -> tuple[GroupId, ...]:
+    known = {CONTROL_GROUP, *context.meta.shards(), *(GroupId(r.group) for a in heard for r in a.replicas)}
+    unknown = sorted(set(groups) - known)
+    if unknown:
+        raise NotFound("raft.no_group", f"there is no group {unknown[0]}", hint="`dwctl raft status` shows the groups")
+    return tuple(sorted(groups or known))
+
+
+async def _ask(context: AdminContext, node: NodeId, groups: Collection[GroupId]) -> pb.RaftStatusReply | None:
+    if node == context.node:
+        return here(context, groups)
+    request = pb.RaftStatusRequest(groups=groups, local=True)
+    try:
+        stub = consensus_pb2_grpc.ConsensusStub(context.channels.to(node))
+        return await call(stub.RaftStatus, request, seconds=PEER_SECONDS, mutation=False)
+    except DwError:
+        return None
+
+
+def _node_state(row: NodeRow, answered: bool) -> str:
+    if answered:
+        return "up"
+    return "down" if row.liveness is Liveness.DOWN else "unreachable"
+
+
+# -- one group -----------------------------------------------------------------------------------------------------
+
+
+def _group(group: GroupId, replicas: list[pb.RaftReplica]) -> pb.RaftGroup:
+    made = pb.RaftGroup(group=group, kind=kind_of(group))
+    if not replicas:
+        return made
+    leading = [r for r in replicas if r.role == "leader"]
+    voice = max(leading or replicas, key=lambda r: (r.term, r.last_index, r.commit_index))
+    made.leader = voice.node if leading else ""
+    made.term = max(r.term for r in replicas)
+    made.commit_index, made.last_index = voice.commit_index, voice.last_index
+    made.hibernating = voice.hibernating
+    own = {r.replica: r for r in replicas}
+    for member in voice.members:
+        told = made.members.add()
+        told.CopyFrom(member)
+        if member.replica in own:
+            told.own.CopyFrom(own[member.replica])
+            del told.own.members[:]
+        _judge(told, led=bool(leading))
+        made.joint = made.joint or member.outgoing
+    return made
+
+
+def _judge(member: pb.RaftMember, *, led: bool) -> None:
+    """The worst that leader and node say of it, in one word."""
+    if member.HasField("own"):
+        if member.own.quarantined:
+            member.state = "quarantined"
+        elif member.own.failed:
+            member.state = "failed"
+        elif not led:
+            member.state = member.own.role
+    elif member.state not in {"missing", "snapshot"}:
+        member.state = "unreachable"
+
+
+# -- one replica ---------------------------------------------------------------------------------------------------
+
+
+def replica_message(node: NodeId, status: GroupStatus, missing: frozenset[NodeId]) -> pb.RaftReplica:
+    """`missing`: members whose node says that it has no such replica; known to a leader alone."""
+    role = status.role.name.lower()
+    made = pb.RaftReplica(
+        group=status.group,
+        node=hex_id(node),
+        replica=hex_id(status.replica),
+        role=role,
+        leader=hex_id(status.leader_node) if status.leader_node else "",
+        term=status.term,
+        commit_index=status.commit,
+        applied_index=status.applied,
+        first_index=status.first,
+        last_index=status.last,
+        log_bytes=status.log_bytes,
+        tail_doubt=status.tail_doubt,
+        failed=str(status.failed) if status.failed is not None else "",
+    )
+    if status.snapshot is not None:
+        made.snapshot.CopyFrom(_transfer(status.snapshot))
+    leads = status.role is Role.LEADER
+    seen = {m.member.replica: m for m in status.members}
+    for member in status.configuration.members:
+        told = made.members.add()
+        told.CopyFrom(member_message(member))
+        found = seen.get(member.replica)
+        if leads and found is not None:
+            _tell_progress(told, found, status.last, own=member.replica == status.replica)
+        if leads and member.node in missing:
+            told.state = "missing"
+    return made
+
+
+def member_message(member: Member) -> pb.RaftMember:
+    """Who it is; nothing of how it does."""
+    return pb.RaftMember(
+        node=hex_id(member.node),
+        replica=hex_id(member.replica),
+        role=role_name(member.role),
+        priority=member.priority,
+        state="unknown",
+    )
+
+
+def _tell_progress(told: pb.RaftMember, found: MemberStatus, last: LogIndex, *, own: bool) -> None:
+    told.state = "leader" if own else found.state or "unknown"
+    told.match_index = found.match
+    told.lag_entries = max(0, last - found.match)
+    told.caught_up = own or found.caught_up
+    told.last_contact_seconds = min(found.last_contact_seconds, CONTACT_SECONDS_MAX)
+
+
+def _transfer(progress: SnapshotProgress) -> pb.SnapshotTransfer:
+    return pb.SnapshotTransfer(
+        source=hex_id(progress.source), bytes_done=progress.bytes_done, bytes_total=progress.bytes_total
+    )
+
+
+def role_name(role: MemberRole) -> str:
+    return role.name.lower()
+
+
+def kind_of(group: int) -> str:
+    return "control" if group == CONTROL_GROUP else "shard"

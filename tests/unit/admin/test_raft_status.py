@@ -1,0 +1,130 @@
+"""Groups put together from what every node says of its replicas, over real calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dwd.admin.rpc import raft_status
+from dwd.base.errors import Corrupt, NotFound
+from dwd.base.ids import GroupId, NodeId, hex_id
+from dwd.raft.core.types import Configuration, Member, MemberRole, Role
+from dwd.raft.status import MemberStatus, SnapshotProgress
+from dwd.raft.transport import Absence
+from tests.unit.admin.conftest import AdminCluster
+
+CONFIGURATION = Configuration(
+    members=tuple(Member(node=NodeId(n), replica=100 + n, role=MemberRole(n == 4)) for n in (1, 2, 3, 4))  # type: ignore[arg-type]
+)
+
+
+class Host:
+    """`statuses` by group; `absent` members are known to be missing."""
+
+    def __init__(self, statuses: Mapping[int, Any], absent: Mapping[int, Absence] | None = None) -> None:
+        self.statuses = {GroupId(group): status for group, status in statuses.items()}
+        self.absent = absent or {}
+
+    def groups(self) -> tuple[GroupId, ...]:
+        return tuple(self.statuses)
+
+    def status(self, group: GroupId) -> Any:
+        return self.statuses[group]
+
+    def missing(self, group: GroupId) -> Mapping[int, Absence]:
+        return self.absent if self.statuses[group].role is Role.LEADER else {}
+
+
+def status(number: int, *, leader: int = 1, **changed: Any) -> Any:
+    leads = number == leader
+    members = tuple(
+        MemberStatus(
+            member=member, match=90 if leads and member.node == 3 else 100, state="replicate" if leads else "",
+            caught_up=False, last_contact_seconds=0.5,
+        )
+        for member in CONFIGURATION.members
+    )  # fmt: skip
+    facts = {
+        "group": 1, "replica": 100 + number, "role": Role.LEADER if leads else Role.FOLLOWER, "leader": 100 + leader,
+        "leader_node": leader, "term": 7, "commit": 99, "applied": 98, "last": 100, "first": 5, "log_bytes": 4_096,
+        "configuration": CONFIGURATION, "members": members, "snapshot": None, "tail_doubt": False, "failed": None,
+        **changed,
+    }  # fmt: skip
+    return SimpleNamespace(**facts)
+
+
+async def asked(admins: AdminCluster, *groups: int) -> Any:
+    context = admins.nodes[1].context
+    return await raft_status.raft_status(context, frozenset(GroupId(g) for g in groups), local=False)
+
+
+@pytest.fixture
+async def four(admins: AdminCluster) -> AdminCluster:
+    """n1 leads group 1, n3 lags by 10, n4 listens."""
+    for number in (1, 2, 3, 4):
+        (await admins.add(number)).context.host = Host({1: status(number)})
+    return admins
+
+
+async def test_group_is_told_as_its_leader_sees_it_beside_what_each_member_says(four: AdminCluster) -> None:
+    four.nodes[2].context.host = Host({1: status(2, applied=42, log_bytes=77)})
+    (group,) = (await asked(four, 1)).groups
+    assert (group.kind, group.leader, group.term, group.commit_index, group.last_index) == (
+        "shard",
+        hex_id(1),
+        7,
+        99,
+        100,
+    )
+    told = {m.node: m for m in group.members}
+    assert [told[hex_id(n)].state for n in (1, 2, 3, 4)] == ["leader", "replicate", "replicate", "replicate"]
+    assert [told[hex_id(n)].lag_entries for n in (1, 2, 3)] == [0, 0, 10]
+    assert (told[hex_id(2)].own.applied_index, told[hex_id(2)].own.log_bytes) == (42, 77)
+    assert told[hex_id(4)].role == "learner"
+
+
+async def test_all_groups_are_told_when_none_is_named_also_those_nobody_holds(four: AdminCluster) -> None:
+    found = await asked(four)
+    assert [(g.group, g.kind, bool(g.leader)) for g in found.groups] == [
+        (0, "control", False), (1, "shard", True), (2, "shard", False)
+    ]  # fmt: skip
+
+
+async def test_unknown_group_is_not_found(four: AdminCluster) -> None:
+    with pytest.raises(NotFound):
+        await asked(four, 99)
+
+
+async def test_member_is_unreachable_when_its_node_does_not_answer(four: AdminCluster) -> None:
+    await four.servers[1].stop(0)
+    found = await asked(four, 1)
+    assert [n.state for n in found.nodes] == ["up", "unreachable", "up", "up"]
+    (member,) = (m for m in found.groups[0].members if m.node == hex_id(2))
+    assert (member.state, member.HasField("own")) == ("unreachable", False)
+
+
+async def test_failed_and_missing_replicas_are_named_so(four: AdminCluster) -> None:
+    four.nodes[1].context.host = Host({1: status(1)}, {NodeId(3): Absence.UNKNOWN})
+    four.nodes[2].context.host = Host({1: status(2, failed=Corrupt("t.c", "rotten"))})
+    four.nodes[3].context.host = Host({})
+    states = {m.node: m.state for m in (await asked(four, 1)).groups[0].members}
+    assert (states[hex_id(2)], states[hex_id(3)]) == ("failed", "missing")
+
+
+async def test_group_without_leader_is_told_by_the_log_that_reaches_furthest(four: AdminCluster) -> None:
+    for number in (1, 2, 3, 4):
+        four.nodes[number].context.host = Host({1: status(number, leader=0, last=100 + number, leader_node=0)})
+    (group,) = (await asked(four, 1)).groups
+    assert (group.leader, group.last_index) == ("", 104)
+    assert {m.state for m in group.members} == {"follower"}
+
+
+async def test_snapshot_on_its_way_is_told_with_its_progress(four: AdminCluster) -> None:
+    moving = SnapshotProgress(source=NodeId(1), bytes_done=30, bytes_total=120)
+    four.nodes[3].context.host = Host({1: status(3, snapshot=moving)})
+    (group,) = (await asked(four, 1)).groups
+    (shown,) = (m.own.snapshot for m in group.members if m.own.HasField("snapshot"))
+    assert (shown.source, shown.bytes_done, shown.bytes_total) == (hex_id(1), 30, 120)
