@@ -29,8 +29,6 @@ JOINS_AT_ONCE = 4
 """Each is a process that imports for most of its time: more than a machine's cores only take turns."""
 TOKEN_MINUTES = 10
 VOTERS_MAX = 5
-GROUPS_MIN = 2
-"""Control and the first shard."""
 Report = Callable[[str], None]
 
 
@@ -45,7 +43,7 @@ class NodeView:
     ready: bool
 
 
-def up(folder: DevFolder, *, nodes: int, profile: str, report: Report) -> dict[str, Any]:
+def up(folder: DevFolder, *, nodes: int, profile: str, report: Report, shards: int = 1) -> dict[str, Any]:
     """Start (or finish starting) the cluster; returns cluster.json once every node answers S3 and data is placeable."""
     folder.root.mkdir(parents=True, exist_ok=True)
     if folder.plan.exists():
@@ -53,7 +51,7 @@ def up(folder: DevFolder, *, nodes: int, profile: str, report: Report) -> dict[s
         if len(plan.nodes) != nodes:
             report(f"{folder.root} holds a cluster of {len(plan.nodes)} nodes: going on with it")
     else:
-        plan = make_plan(folder, nodes=nodes, profile=profile)
+        plan = make_plan(folder, nodes=nodes, profile=profile, shards=shards)
     for node in plan.nodes:
         folder.node(node.name).mkdir(parents=True, exist_ok=True)
         write_config(folder, plan, node)
@@ -96,6 +94,8 @@ def initialise(folder: DevFolder, plan: Plan, first: DevNode, report: Report) ->
         plan.cluster,
         "--operator-dir",
         str(folder.operator.resolve()),
+        "--shards",
+        str(plan.shards),
     )
 
 
@@ -184,7 +184,7 @@ def wait_settled(folder: DevFolder, plan: Plan, report: Report) -> None:
             with connected(read_cluster(folder.cluster)) as client:
                 while missing and time.monotonic() < deadline:
                     found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
-                    missing = unsettled(found, len(plan.nodes))
+                    missing = unsettled(found, len(plan.nodes), groups=1 + plan.shards)
                     if missing not in {"", told}:
                         told = missing
                         report(f"waiting for {missing}")
@@ -199,15 +199,18 @@ def wait_settled(folder: DevFolder, plan: Plan, report: Report) -> None:
     )
 
 
-def unsettled(found: admin_pb2.ClusterStatusReply, nodes: int) -> str:
-    """What a cluster of `nodes` nodes with a device each still lacks; empty when it is as it should be."""
+def unsettled(found: admin_pb2.ClusterStatusReply, nodes: int, *, groups: int = 2) -> str:
+    """What a cluster of `nodes` nodes with a device each, and `groups` groups (control is one), still lacks; empty when
+    it is as it should be.
+    """
     voters = min(VOTERS_MAX, nodes - (nodes + 1) % 2)
     active = sum(d.state == "active" for d in found.devices)
     counts = [sum(m.role == "voter" for m in g.members) for g in found.groups]
     if active < nodes:
         return f"devices: {active} of {nodes} active"
-    if len(counts) < GROUPS_MIN or min(counts) < voters:
-        return f"voters: {min(counts, default=0)} of {voters} in the smallest group"
+    if len(counts) < groups or min(counts) < voters:
+        short = groups - sum(count >= voters for count in counts)
+        return f"voters: {short} of {groups} groups have fewer than {voters}"
     return "" if found.health == "healthy" else f"health: {', '.join(found.reasons) or found.health}"
 
 

@@ -28,6 +28,9 @@ DirOption = Annotated[Path | None, typer.Option("--dir", help="The cluster's dir
 NodeArgument = Annotated[str, typer.Argument(help="A node: its name (n2), id, or number.")]
 NodesOption = Annotated[int, typer.Option(min=1, max=NODES_MAX, help="How many daemons.")]
 ProfileOption = Annotated[str, typer.Option(help="Default profile of buckets: auto, rs-4-2, replica-3 ...")]
+ShardsOption = Annotated[
+    int, typer.Option(min=1, max=1024, help="Groups that object metadata begins spread over; of a new cluster.")
+]
 DEFAULT_DIR = Path("data")
 
 
@@ -59,6 +62,7 @@ def up(
     nodes: NodesOption = 6,
     regions: Annotated[int, typer.Option(help="Regions; one.")] = 1,
     profile: ProfileOption = "auto",
+    shards: ShardsOption = 1,
     directory: Annotated[Path, typer.Option("--dir", help="Where the cluster lives.")] = DEFAULT_DIR,
     as_json: JsonFlag = False,
 ) -> None:
@@ -66,7 +70,7 @@ def up(
     cluster.check_size(nodes, regions)
     folder, sink = DevFolder(root=directory), output(as_json)
     with alone(folder), sink.steps() as report:
-        document = cluster.up(folder, nodes=nodes, profile=profile, report=report)
+        document = cluster.up(folder, nodes=nodes, profile=profile, report=report, shards=shards)
     s3 = document["s3"]
     sink.value(
         document,

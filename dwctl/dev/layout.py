@@ -40,6 +40,7 @@ class Plan:
     cluster: str
     profile: str
     nodes: tuple[DevNode, ...]
+    shards: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,12 @@ def load_plan(folder: DevFolder) -> Plan:
     try:
         document = json.loads(folder.plan.read_text())
         nodes = tuple(DevNode(**n) for n in document["nodes"])
-        return Plan(cluster=document["cluster"], profile=document["profile"], nodes=nodes)
+        return Plan(
+            cluster=document["cluster"],
+            profile=document["profile"],
+            nodes=nodes,
+            shards=int(document.get("shards", 1)),
+        )
     except OSError as error:
         raise NotFound(
             "dev.no_cluster",
@@ -109,7 +115,7 @@ def daemon_names(folder: DevFolder) -> list[str]:
     return [*planned, *(name for name in strays if name not in planned)]
 
 
-def make_plan(folder: DevFolder, *, nodes: int, profile: str) -> Plan:
+def make_plan(folder: DevFolder, *, nodes: int, profile: str, shards: int = 1) -> Plan:
     """Choose free ports, spread nodes over zones, write the plan durably."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3 * nodes)]
     planned = tuple(
@@ -122,7 +128,7 @@ def make_plan(folder: DevFolder, *, nodes: int, profile: str) -> Plan:
         )
         for i in range(nodes)
     )
-    plan = Plan(cluster=folder.root.resolve().name, profile=profile, nodes=planned)
+    plan = Plan(cluster=folder.root.resolve().name, profile=profile, nodes=planned, shards=shards)
     write_whole(folder.plan, json.dumps(asdict(plan), indent=2) + "\n")
     return plan
 

@@ -5,12 +5,15 @@ Every step may be repeated; the sealed file goes when all of it is committed.
 
 from __future__ import annotations
 
+import asyncio
+
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import AlreadyExists
-from dwd.base.ids import CONTROL_GROUP, FIRST_SHARD_GROUP, ID_BITS, GroupId, ReplicaId
+from dwd.base.ids import CONTROL_GROUP, ID_BITS, ReplicaId
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.commands import AddNode, CreateAccessKey, CreateUser, InitialiseCluster, SetSetting
-from dwd.meta.core.control.rows import Domain, NodeAddresses, ShardRange
+from dwd.meta.core.control.presplit import initial_shards
+from dwd.meta.core.control.rows import Domain, NodeAddresses
 from dwd.node.initialise import Bootstrap
 from dwd.node.paths import Paths
 from dwd.objects.buckets import DEFAULT_PROFILE_SETTING
@@ -19,16 +22,27 @@ from dwd.raft.host import Host
 from dwd.security.identity import Identity
 
 BOOTSTRAP_SECONDS = 30.0
+FOUNDED_AT_ONCE = 8
+"""Groups: each waits for a few syncs of the disk."""
 
 
-async def found_groups(host: Host, identity: Identity, rng: Rng) -> None:
-    """Control and the first shard, each with this node as its only voter. Idempotent."""
-    for group in (CONTROL_GROUP, FIRST_SHARD_GROUP):
-        if group not in host.groups():
-            await host.bootstrap(group, _alone(identity, group, rng))
+async def found_groups(host: Host, identity: Identity, bootstrap: Bootstrap, rng: Rng) -> None:
+    """Control and the shards, each with this node as its only voter. Idempotent."""
+    groups = (CONTROL_GROUP, *(shard.group for shard in initial_shards(bootstrap.shards)))
+    present = set(host.groups())
+    missing = iter([group for group in groups if group not in present])
+
+    async def found() -> None:
+        for group in missing:
+            await host.bootstrap(group, _alone(identity, rng))
+
+    outcomes = await asyncio.gather(*(found() for _ in range(FOUNDED_AT_ONCE)), return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
 
 
-def _alone(identity: Identity, _group: GroupId, rng: Rng) -> Configuration:
+def _alone(identity: Identity, rng: Rng) -> Configuration:
     replica = ReplicaId(rng.bits(ID_BITS) | 1)
     return Configuration(members=(Member(node=identity.node_id, replica=replica, role=MemberRole.VOTER),))
 
@@ -52,7 +66,7 @@ async def propose_cluster(
             authority_certificate=bootstrap.authority_certificate,
             sealed_authority_key=bootstrap.sealed_authority_key,
             keyring_version=bootstrap.keyring_version,
-            shards=(ShardRange(start=b"", group=FIRST_SHARD_GROUP),),
+            shards=initial_shards(bootstrap.shards),
         ),
         deadline=deadline,
     )

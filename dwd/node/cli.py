@@ -48,6 +48,12 @@ def init(
     operator_dir: Annotated[
         Path | None, typer.Option(help="Where the first operator's certificate goes; default: beside identity_dir.")
     ] = None,
+    shards: Annotated[
+        int,
+        typer.Option(
+            min=1, max=1024, help="Groups that object metadata begins spread over, by bucket name; later it is fixed."
+        ),
+    ] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Create a cluster: its id, certificate authority, first operator and first access key. Starts nothing."""
@@ -58,7 +64,14 @@ def init(
 
     settings = load(config, os.environ)
     folder = operator_dir or settings.node.identity_dir.parent / "operator"
-    made = initialise(settings, cluster_name=cluster_name, operator_dir=folder, clock=SystemClock(), rng=SystemRng())
+    made = initialise(
+        settings,
+        cluster_name=cluster_name,
+        operator_dir=folder,
+        clock=SystemClock(),
+        rng=SystemRng(),
+        shards=shards,
+    )
     facts = {
         "cluster_id": made.cluster,
         "node_id": hex_id(made.node),

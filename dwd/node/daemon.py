@@ -66,7 +66,7 @@ class Daemon:
         self._listeners = listeners
         bootstrap = load_bootstrap(around.paths, around.identity)
         if bootstrap is not None:
-            await found_groups(metadata.host, around.identity, around.rng)
+            await found_groups(metadata.host, around.identity, bootstrap, around.rng)
             await propose_cluster(
                 metadata.client,
                 around.identity,

@@ -17,6 +17,7 @@ from dwd.base.clock import Clock, Rng
 from dwd.base.errors import AlreadyExists, Corrupt
 from dwd.base.ids import ID_BITS, ClusterId, NodeId, hex_id
 from dwd.config.settings import Settings
+from dwd.meta.core.control.presplit import initial_shards
 from dwd.node.paths import Paths, paths_of
 from dwd.runtime.private_files import write_private
 from dwd.security import identity as identities
@@ -45,6 +46,8 @@ class Bootstrap:
     user: str
     access_key: str
     sealed_secret: bytes
+    shards: int = 1
+    """How many the cluster begins with. Files of before there was a choice mean one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +60,12 @@ class Initialised:
     access_key: AccessKey = field(repr=False)
 
 
-def initialise(settings: Settings, *, cluster_name: str, operator_dir: Path, clock: Clock, rng: Rng) -> Initialised:
-    """Raises AlreadyExists when this machine is a node already, StorageFailed."""
+def initialise(
+    settings: Settings, *, cluster_name: str, operator_dir: Path, clock: Clock, rng: Rng, shards: int = 1
+) -> Initialised:
+    """Raises AlreadyExists when this machine is a node already, InvalidArgument, StorageFailed."""
     paths = paths_of(settings)
+    initial_shards(shards)
     if identities.exists(paths.identity):
         raise AlreadyExists(
             "node.already_initialised",
@@ -84,6 +90,7 @@ def initialise(settings: Settings, *, cluster_name: str, operator_dir: Path, clo
         user=FIRST_USER,
         access_key=key.id,
         sealed_secret=seal_secret(ring, key),
+        shards=shards,
     )
     operator = authority.issue_operator(FIRST_OPERATOR, clock=clock)
     credential = Credential(
