@@ -110,6 +110,8 @@ class Engine:
         replica.closed = True
         replica.proposals.close(error)
         replica.reads.close(error)
+        replica.handover.close(error)
+        replica.leaving.close()
         replica.leadership.changed(NodeId(0), replica.soft.term)
         replica.applier.close()
 

@@ -20,13 +20,14 @@ from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
 from dwd.base.limits import COMMAND_BYTES_MAX
 from dwd.raft.compaction import Compaction
 from dwd.raft.core.messages import SnapshotOffer
-from dwd.raft.core.types import Configuration, ConfigurationChange, Role
+from dwd.raft.core.types import Configuration, ConfigurationChange, JointChange, Role
 from dwd.raft.engine import Engine, stopped
 from dwd.raft.leadership import Leadership, LeadershipCallback
 from dwd.raft.lifecycle import Lifecycle
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
 from dwd.raft.ports import Applied, LogStore, StateMachine
+from dwd.raft.proposals import Wish
 from dwd.raft.reads import BOOT_BITS
 from dwd.raft.reception import Reception
 from dwd.raft.replica import Replica
@@ -147,14 +148,37 @@ class Host:
         self._engine.stir(group)
         return await future
 
-    async def change(self, group: GroupId, change: ConfigurationChange, *, deadline: float) -> Configuration:
-        """On the leader: one membership step. Raises Conflict while another is in flight, SafetyRefused when quorum
-        would be at risk, and what `propose` raises.
+    async def change(
+        self, group: GroupId, change: ConfigurationChange | JointChange, *, deadline: float
+    ) -> Configuration:
+        """On the leader: one membership step, or several at once; returns once the new configuration alone is in force.
+        Raises Conflict while another is in flight, SafetyRefused when quorum would be at risk, and what `propose`
+        raises.
         """
         applied = await self._propose(group, change, deadline)
         if not isinstance(applied.result, Configuration):
             raise InvariantViolation("a membership change was applied as something else", group=group)
-        return applied.result
+        if not applied.result.is_joint:
+            return applied.result
+        replica = self._replica(group)
+        _, newest = replica.configurations[-1]
+        if not newest.is_joint:
+            return newest
+        left: asyncio.Future[Configuration] = asyncio.get_running_loop().create_future()
+        replica.leaving.add(deadline, left)
+        return await left
+
+    async def transfer(self, group: GroupId, to: NodeId | None, *, deadline: float) -> NodeId:
+        """On the leader: hand leadership to the voter on `to` (None: to the fittest). Returns who leads once another
+        node does. Raises NotLeader, NotFound, Conflict, SafetyRefused, and DeadlineExceeded if nobody took over.
+        """
+        replica = self._replica(group)
+        if to == self._node and replica.soft.role is Role.LEADER:
+            return self._node
+        future: asyncio.Future[NodeId] = asyncio.get_running_loop().create_future()
+        replica.handover.begin(replica.core, to, deadline, future)
+        self._engine.stir(group)
+        return await future
 
     async def create_replica(self, group: GroupId, replica: ReplicaId) -> None:
         """An empty replica that waits to be added to the group. Discards an older local one that is not in use.
@@ -212,7 +236,7 @@ class Host:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    async def _propose(self, group: GroupId, wish: bytes | ConfigurationChange, deadline: float) -> Applied:
+    async def _propose(self, group: GroupId, wish: Wish, deadline: float) -> Applied:
         replica = self._replica(group)
         if replica.soft.role is not Role.LEADER:
             raise NotLeader(

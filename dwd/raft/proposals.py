@@ -22,8 +22,10 @@ from dwd.base.errors import Busy, DeadlineExceeded, DwError, NoSpace, OutcomeUnk
 from dwd.base.ids import GroupId, LogIndex, Term
 from dwd.base.units import KIB
 from dwd.raft.core.effects import Accepted, Refused
-from dwd.raft.core.types import ConfigurationChange, Entry, ProposalId
+from dwd.raft.core.types import ConfigurationChange, Entry, JointChange, ProposalId
 from dwd.raft.ports import Applied
+
+Wish = bytes | ConfigurationChange | JointChange
 
 ROUND_COUNT = 64
 ROUND_BYTES = 256 * KIB
@@ -34,7 +36,7 @@ class Proposal:
 
     __slots__ = ("deadline", "future", "id", "term", "wish")
 
-    def __init__(self, wish: bytes | ConfigurationChange, deadline: float, future: asyncio.Future[Applied]) -> None:
+    def __init__(self, wish: Wish, deadline: float, future: asyncio.Future[Applied]) -> None:
         self.id = ProposalId(0)
         self.wish = wish
         self.deadline = deadline
@@ -63,7 +65,7 @@ class Proposals:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._handed) + len(self._placed)
 
-    def add(self, wish: bytes | ConfigurationChange, deadline: float, future: asyncio.Future[Applied]) -> None:
+    def add(self, wish: Wish, deadline: float, future: asyncio.Future[Applied]) -> None:
         """Raises Busy."""
         if len(self) >= self._limit:
             raise Busy(
@@ -172,7 +174,7 @@ class Proposals:
         self._waiting_bytes = 0
 
 
-def _size(wish: bytes | ConfigurationChange) -> int:
+def _size(wish: Wish) -> int:
     return len(wish) if isinstance(wish, bytes) else 0
 
 

@@ -21,8 +21,10 @@ from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.effects import Effects, Fetch, SoftState
 from dwd.raft.core.messages import Message, ReadRequest
 from dwd.raft.core.node import Node
-from dwd.raft.core.types import Configuration, Entry, EntryKind, Role, SnapshotMeta
+from dwd.raft.core.types import NO_REPLICA, Configuration, Entry, EntryKind, Role, SnapshotMeta
+from dwd.raft.handover import Handover
 from dwd.raft.leadership import NO_NODE, Leadership
+from dwd.raft.leaving import Leaving
 from dwd.raft.ports import LogWrite
 from dwd.raft.proposals import Proposal, Proposals
 from dwd.raft.reads import Reads
@@ -61,6 +63,8 @@ class Replica:
         self.configurations = configurations
         self.soft = SoftState(role=Role.FOLLOWER, leader=ReplicaId(0), term=core.status().term)
         self.leadership = leadership
+        self.handover = Handover(group)
+        self.leaving = Leaving()
         self.proposals = Proposals(group, options.proposals_max)
         self.reads = Reads(
             group,
@@ -107,6 +111,8 @@ class Replica:
     def tick(self, now: float) -> None:
         self.core.tick(hindered=self._hindrance() is not None)
         self.proposals.overdue(now)
+        self.handover.tick(now, self.core)
+        self.leaving.overdue(now)
         self.reads.overdue(now)
 
     def pump(self) -> None:
@@ -116,7 +122,11 @@ class Replica:
                 hindrance = self._hindrance()
                 if hindrance is not None:
                     self.proposals.refuse_waiting(hindrance)
-                elif self.proposals.round_due() and self._around.persister.admits(self.group):
+                elif (
+                    self.core.transferring == NO_REPLICA
+                    and self.proposals.round_due()
+                    and self._around.persister.admits(self.group)
+                ):
                     self._propose(self.proposals.hand_over(self._around.options.propose_batch_max))
             if self._asked or self.reads.waiting():
                 self._begin_reads()
@@ -267,6 +277,8 @@ class Replica:
 
     def _publish_leader(self) -> None:
         node = self.node_of(self.soft.leader)
+        if node != NO_NODE and self.soft.role is not Role.LEADER:
+            self.handover.leads(node)
         if self.leadership.changed(node, self.soft.term):
             LEADER_CHANGES.add(1, group=self.group)
             _log.info("leadership changed", **self.names(), leader_node=hex_id(node), role=self.soft.role.name.lower())
@@ -295,6 +307,7 @@ class Replica:
                 self.configurations.append((entry.index, configuration))
                 results = [*results[:at], configuration, *results[at + 1 :]]
                 self._forget_strangers(configuration)
+                self.leaving.applied(configuration)
         self.proposals.applied(entries, results)
         self.reads.applied(self.applier.applied)
         try:

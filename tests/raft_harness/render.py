@@ -15,6 +15,7 @@ from dwd.raft.core.messages import (
     ReadReply,
     ReadRequest,
     SnapshotOffer,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
@@ -39,9 +40,14 @@ def entries(items: tuple[Entry, ...]) -> str:
 
 
 def configuration(value: Configuration) -> str:
-    voters = ",".join(str(m.replica) for m in value.voters())
-    learners = ",".join(str(m.replica) for m in value.members if m.role is MemberRole.LEARNER)
-    return f"voters({voters})" + (f"learners({learners})" if learners else "")
+    parts = {
+        "voters": [m.replica for m in value.voters() if m.role is MemberRole.VOTER],
+        "witnesses": [m.replica for m in value.voters() if m.role is MemberRole.WITNESS],
+        "learners": [m.replica for m in value.members if m.role is MemberRole.LEARNER],
+        "outgoing": value.outgoing,
+    }
+    shown = [(name, ids) for name, ids in parts.items() if ids or name == "voters"]
+    return "".join(f"{name}({','.join(map(str, ids))})" for name, ids in shown)
 
 
 def message(item: Message) -> str:
@@ -49,6 +55,7 @@ def message(item: Message) -> str:
     match item:
         case VoteRequest():
             body = f"{'pre ' if item.pre else ''}last={item.last_index}@{item.last_term}"
+            body += " transfer" if item.transfer else ""
         case VoteReply():
             body = f"{'pre ' if item.pre else ''}{'granted' if item.granted else 'refused'}"
             body += " doubtful" if item.doubtful else ""
@@ -57,15 +64,17 @@ def message(item: Message) -> str:
         case AppendReply():
             body = f"match={item.match}" if item.accepted else f"refused hint={item.hint_index}@{item.hint_term}"
         case Heartbeat():
-            body = f"commit={item.commit} round={item.round}"
+            body = f"commit={item.commit} round={item.round}" + (f" held={item.held}" if item.held else "")
         case HeartbeatReply():
-            body = f"round={item.round}"
+            body = f"round={item.round}" + (" reluctant" if item.reluctant else "")
         case ReadRequest():
             body = "doubtful" if item.doubtful else f"read={item.read}"
         case ReadReply():
             body = f"index={item.index}" + (" refused" if item.refused else "")
         case SnapshotOffer():
             body = f"snapshot={item.snapshot.index}@{item.snapshot.term}"
+        case TimeoutNow():
+            return head
         case _:
             assert_never(item)
     return f"{head} {body}"

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex
-from dwd.raft.core import configure, read
-from dwd.raft.core.elect import become_follower
+from dwd.raft.core import configure, read, transfer
 from dwd.raft.core.log_view import total_bytes
-from dwd.raft.core.quorum import agreed_index
+from dwd.raft.core.quorum import jointly_agreed
 from dwd.raft.core.state import State
-from dwd.raft.core.types import NO_REPLICA, Entry, Role
+from dwd.raft.core.types import Entry, Role
 
 APPLY_ENTRIES_MAX = 4096
 """Handed out at a time."""
@@ -23,9 +22,9 @@ def advance_commit(state: State) -> None:
     """Count what a majority of the voters has."""
     if state.role is not Role.LEADER:
         return
-    progress = state.progress
-    agreed = agreed_index(
-        state.log.stable if voter == state.replica else progress[voter].match for voter in state.configurations.voters
+    progress, own = state.progress, state.replica
+    agreed = jointly_agreed(
+        state.configurations.halves, lambda voter: state.log.stable if voter == own else progress[voter].match
     )
     if agreed <= state.commit or state.log.term_of(agreed) != state.term:
         return
@@ -36,8 +35,18 @@ def advance_commit(state: State) -> None:
     state.feed = True
     if opening:
         read.begin_round(state)
-    if state.configurations.index <= agreed and configure.committed(state):
-        become_follower(state, state.term, NO_REPLICA)
+    if state.configurations.index <= agreed:
+        _configuration_committed(state)
+
+
+def _configuration_committed(state: State) -> None:
+    """The configuration in force is: leave it if it is joint. A leader that has no vote in it tells the others what is
+    committed and steps down (thesis 4.2.2).
+    """
+    if state.configuration.is_joint:
+        configure.leave_joint(state)
+    elif state.replica not in state.configurations.voters:
+        transfer.resign(state)
 
 
 def may_hand_out(state: State) -> bool:

@@ -10,11 +10,18 @@ from collections.abc import Iterable
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex, ReplicaId
 from dwd.raft.core.configuration_codec import decode_configuration
+from dwd.raft.core.quorum import Half
 from dwd.raft.core.types import Configuration, Entry, EntryKind, Member
 
 
+def halves_of(configuration: Configuration) -> tuple[Half, ...]:
+    """The sets of voters of each of which a majority decides: one, or while joint two (thesis 4.3)."""
+    incoming = tuple(m.replica for m in configuration.voters())
+    return (incoming, configuration.outgoing) if configuration.is_joint else (incoming,)
+
+
 class Configurations:
-    __slots__ = ("_history", "current", "index", "members", "voters")
+    __slots__ = ("_history", "current", "halves", "index", "members", "voters")
 
     def __init__(self, index: LogIndex, configuration: Configuration) -> None:
         self._history: list[tuple[LogIndex, Configuration]] = [(index, configuration)]
@@ -23,7 +30,9 @@ class Configurations:
     def _refresh(self) -> None:
         self.index, self.current = self._history[-1]
         """`index` is that of the entry that set the one in force, or of the state it was taken from."""
-        self.voters: tuple[ReplicaId, ...] = tuple(m.replica for m in self.current.voters())
+        self.halves = halves_of(self.current)
+        self.voters: tuple[ReplicaId, ...] = tuple(sorted({voter for half in self.halves for voter in half}))
+        """Of both halves while joint."""
         self.members: frozenset[ReplicaId] = frozenset(m.replica for m in self.current.members)
 
     def note(self, entries: Iterable[Entry]) -> None:
@@ -43,14 +52,16 @@ class Configurations:
             self._history.pop()
         self._refresh()
 
-    def member_for_elections(self, replica: ReplicaId, commit: int) -> Member | None:
-        """`replica` as it may stand for election. While the configuration in force is not committed that is also a
-        member of the one before: a leader that removed itself may be the only one with the entry (thesis 4.2.2).
+    def candidate(self, replica: ReplicaId, commit: int) -> Member | None:
+        """`replica` as it may stand for election: a voter, while joint of either half. While the configuration in force
+        is not committed also one of the one before: a leader that removed itself may be the only one with the entry
+        (thesis 4.2.2).
         """
-        member = self.current.find(replica)
-        if member is None and self.index > commit and len(self._history) > 1:
-            return self._history[-2][1].find(replica)
-        return member
+        known = self._history[-2:] if self.index > commit else self._history[-1:]
+        for _, configuration in reversed(known):
+            if any(replica in half for half in halves_of(configuration)):
+                return configuration.find(replica)
+        return None
 
     def settle(self, commit: int) -> None:
         """What was in force before the newest committed one can never come back."""

@@ -13,7 +13,7 @@ from dwd.raft.core.log_view import entry_bytes, total_bytes
 from dwd.raft.core.messages import VoteReply, VoteRequest
 from dwd.raft.core.options import STAGGER_MS
 from dwd.raft.core.progress import Progress
-from dwd.raft.core.quorum import majority
+from dwd.raft.core.quorum import Half, majority
 from dwd.raft.core.reads import LeaderReads
 from dwd.raft.core.state import State
 from dwd.raft.core.status import ProgressState
@@ -22,8 +22,8 @@ from dwd.raft.core.types import NO_REPLICA, Entry, EntryKind, MemberRole, Role
 
 def may_campaign(state: State) -> bool:
     """Voters of positive priority do."""
-    me = state.configurations.member_for_elections(state.replica, state.commit)
-    return me is not None and me.role is MemberRole.VOTER and me.priority > 0
+    me = state.configurations.candidate(state.replica, state.commit)
+    return me is not None and me.role is not MemberRole.WITNESS and me.priority > 0
 
 
 def stagger_ticks(state: State) -> int:
@@ -55,6 +55,7 @@ def become_follower(state: State, term: Term, leader: ReplicaId) -> None:
         state.progress = {}
         state.feed = False
         state.uncommitted_bytes = 0
+        state.transfer = None
     if term != state.term:
         state.set_term(term, NO_REPLICA)
         state.verified = state.commit
@@ -108,17 +109,22 @@ def campaign(state: State) -> None:
     tally(state)
 
 
-def stand(state: State) -> None:
-    """Enter a new term and vote for oneself (5.2). The own vote counts once it is durable: `votes_released`."""
+def stand(state: State, *, transfer: bool = False) -> None:
+    """Enter a new term and vote for oneself (5.2). The own vote counts once it is durable (`gather.persisted`).
+    `transfer`: the leader asked for it.
+    """
+    if state.leader != NO_REPLICA:
+        state.leader = NO_REPLICA
+        read.leader_changed(state)
     state.set_term(Term(state.term + 1), state.replica)
     state.verified = state.commit
     doubt.term_changed(state)
     state.role = Role.CANDIDATE
     reset_patience(state)
-    _request_votes(state, state.term, pre=False)
+    _request_votes(state, state.term, pre=False, transfer=transfer)
 
 
-def _request_votes(state: State, term: Term, *, pre: bool) -> None:
+def _request_votes(state: State, term: Term, *, pre: bool, transfer: bool = False) -> None:
     own = VoteReply(
         source=state.replica, target=state.replica, term=term, pre=pre, granted=True, doubtful=state.doubt is not None
     )
@@ -129,7 +135,7 @@ def _request_votes(state: State, term: Term, *, pre: bool) -> None:
         if voter != state.replica:
             request = VoteRequest(
                 source=state.replica, target=voter, term=term, pre=pre,
-                last_index=state.log.last_index, last_term=state.log.last_term,
+                last_index=state.log.last_index, last_term=state.log.last_term, transfer=transfer,
             )  # fmt: skip
             if pre:
                 state.send(request)
@@ -138,20 +144,29 @@ def _request_votes(state: State, term: Term, *, pre: bool) -> None:
 
 
 def tally(state: State) -> None:
-    """Count the votes there are and act once they decide."""
-    voters = state.configurations.voters
-    cast = [vote for vote in state.votes.values() if vote.source in voters]
-    granted = [vote for vote in cast if vote.granted]
-    trusted = sum(1 for vote in granted if not vote.doubtful)
-    if voters and (trusted >= majority(len(voters)) or len(granted) == len(voters)):
+    """Count the votes there are and act once they decide. While joint both halves have to be won (thesis 4.3)."""
+    halves = state.configurations.halves
+    if all(_is_won(state, half) for half in halves):
         if state.role is Role.PRE_CANDIDATE:
             stand(state)
         else:
             become_leader(state)
-    elif len(cast) - len(granted) > len(voters) - majority(len(voters)):
+    elif any(_is_lost(state, half) for half in halves):
         state.role = Role.FOLLOWER
         state.votes = {}
         reset_patience(state)
+
+
+def _is_won(state: State, half: Half) -> bool:
+    """By a majority free of doubt, or by all voters (`doubt.py`)."""
+    granted = [vote for vote in state.votes.values() if vote.granted and vote.source in half]
+    trusted = sum(1 for vote in granted if not vote.doubtful)
+    return bool(half) and (trusted >= majority(len(half)) or len(granted) == len(half))
+
+
+def _is_lost(state: State, half: Half) -> bool:
+    refused = sum(1 for vote in state.votes.values() if not vote.granted and vote.source in half)
+    return refused > len(half) - majority(len(half))
 
 
 def become_leader(state: State) -> None:
@@ -170,6 +185,8 @@ def become_leader(state: State) -> None:
         member.replica: Progress(following) for member in state.configuration.members if member.replica != state.replica
     }
     state.leader_reads = LeaderReads()
+    state.transfer_rest = state.options.election_ticks_min
+    state.lease_barred = False
     state.uncommitted_bytes = total_bytes(state.log.cached_from(state.commit + 1))
     state.term_start = following
     noop = Entry(

@@ -1,6 +1,6 @@
 """What replicas of one group say to each other. Every message names sender, receiver and the sender's term.
 
-Source: Ongaro & Ousterhout 2014, figure 2 (votes, appends); thesis 9.6 (pre-vote), 6.4 (ReadIndex).
+Source: Ongaro & Ousterhout 2014, figure 2 (votes, appends); thesis 9.6 (pre-vote), 6.4 (ReadIndex), 3.10 (transfer).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dwd.base.ids import LogIndex, ReplicaId, Term
-from dwd.raft.core.types import Entry, ReadId, SnapshotMeta
+from dwd.raft.core.types import ZERO_INDEX, Entry, ReadId, SnapshotMeta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,8 @@ class VoteRequest:
     pre: bool
     last_index: LogIndex
     last_term: Term
+    transfer: bool = False
+    """The leader itself asked the candidate to stand (TimeoutNow): nobody need be loyal to it (thesis 4.2.3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,8 @@ class Heartbeat:
     term: Term
     commit: LogIndex
     round: int
+    held: LogIndex = ZERO_INDEX
+    """To a witness: enough data voters hold everything up to here, it may forget it (`witness.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,10 @@ class HeartbeatReply:
     target: ReplicaId
     term: Term
     round: int
+    reluctant: bool = False
+    """The sender cannot write well for now and should not be made leader."""
+    lease: bool = False
+    """The sender will vote for nobody else within the shortest election timeout (`lease.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +123,15 @@ class SnapshotOffer:
     snapshot: SnapshotMeta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutNow:
+    """The leader asks a caught-up voter to stand at once (thesis 3.10)."""
+
+    source: ReplicaId
+    target: ReplicaId
+    term: Term
+
+
 Message = (
     VoteRequest
     | VoteReply
@@ -125,4 +142,5 @@ Message = (
     | ReadRequest
     | ReadReply
     | SnapshotOffer
+    | TimeoutNow
 )

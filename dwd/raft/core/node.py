@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dwd.base.clock import Rng
 from dwd.base.ids import GroupId, LogIndex, ReplicaId
-from dwd.raft.core import commit, configure, doubt, elect, gather, propose, replicate, snapshot, step, tick
+from dwd.raft.core import commit, configure, doubt, elect, gather, propose, replicate, snapshot, step, tick, transfer
 from dwd.raft.core import read as reading
 from dwd.raft.core.describe import describe
 from dwd.raft.core.effects import Effects
@@ -21,10 +21,12 @@ from dwd.raft.core.options import NodeOptions
 from dwd.raft.core.state import start
 from dwd.raft.core.status import NodeStatus
 from dwd.raft.core.types import (
+    NO_REPLICA,
     Configuration,
     ConfigurationChange,
     Entry,
     HardState,
+    JointChange,
     ProposalId,
     ReadId,
     SnapshotMeta,
@@ -70,7 +72,9 @@ class Node:
         propose.propose(self._state, items, unix_ms=unix_ms)
         check(self._state)
 
-    def propose_configuration(self, proposal: ProposalId, change: ConfigurationChange, *, unix_ms: int) -> None:
+    def propose_configuration(
+        self, proposal: ProposalId, change: ConfigurationChange | JointChange, *, unix_ms: int
+    ) -> None:
         """As `propose`; refused with Conflict while a change is in flight, SafetyRefused when it endangers the quorum,
         InvalidArgument / NotFound / AlreadyExists when it makes no sense. The entry's payload is the whole new
         configuration: `configuration_codec.decode_configuration`.
@@ -84,6 +88,19 @@ class Node:
         """
         reading.read_index(self._state, read)
         check(self._state)
+
+    def transfer_leadership(self, target: ReplicaId) -> None:
+        """On the leader: bring `target` up to date and have it take over; given up after the shortest election
+        timeout, and `transferring` is 0 again. To this replica itself: give up now. Raises NotLeader, NotFound,
+        Conflict (another one is under way), SafetyRefused (it cannot lead, or is out of reach).
+        """
+        transfer.begin(self._state, target)
+        check(self._state)
+
+    @property
+    def transferring(self) -> ReplicaId:
+        """To whom leadership is being handed: nothing is taken meanwhile. 0 mostly."""
+        return NO_REPLICA if self._state.transfer is None else self._state.transfer.target
 
     def report_unreachable(self, replica: ReplicaId) -> None:
         """The stream to or from `replica` broke. A leader probes it; a follower whose leader it is stops waiting."""

@@ -52,5 +52,6 @@ class NodeOptions:
 STAGGER_MS = 200
 """Candidates that know their leader is gone start within this time, the highest priority first."""
 UNCOMMITTED_FULL = "raft.uncommitted_full"
+TRANSFERRING = "raft.transferring"
 APPEND_OVERHEAD_BYTES = 64
 """Counted for each entry beside its payload, so that empty entries are bounded too."""

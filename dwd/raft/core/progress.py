@@ -20,7 +20,7 @@ as lost. Rounds of reads bring many answers a tick, and say nothing about time."
 class Progress:
     __slots__ = (
         "acked_round", "commit_sent", "fetching", "inflight", "inflight_bytes", "match", "next", "paused",
-        "recent_active", "stall_due", "stalled_rounds", "state",
+        "recent_active", "reluctant", "stall_due", "stalled_rounds", "state",
     )  # fmt: skip
 
     def __init__(self, following: LogIndex) -> None:
@@ -39,6 +39,8 @@ class Progress:
         self.commit_sent = LogIndex(0)
         self.acked_round = 0
         self.recent_active = True
+        self.reluctant = False
+        """It said that it should not lead for now."""
 
     def may_send(self, options: NodeOptions) -> bool:
         if self.fetching or self.state is ProgressState.SNAPSHOT:

@@ -8,7 +8,7 @@ from dwd.base.errors import Busy, DwError
 from dwd.base.ids import LogIndex, Stamp, stamp_of
 from dwd.base.units import format_bytes
 from dwd.raft.core.effects import Accepted, Refused
-from dwd.raft.core.options import APPEND_OVERHEAD_BYTES, UNCOMMITTED_FULL
+from dwd.raft.core.options import APPEND_OVERHEAD_BYTES, TRANSFERRING, UNCOMMITTED_FULL
 from dwd.raft.core.state import State
 from dwd.raft.core.types import Entry, EntryKind, ProposalId, Role
 
@@ -17,6 +17,9 @@ def propose(state: State, items: Sequence[tuple[ProposalId, bytes]], *, unix_ms:
     """Each item is accepted at an index of its own or refused; an oversized one is taken when nothing else waits."""
     if state.role is not Role.LEADER:
         refuse(state, [proposal for proposal, _ in items], state.not_leader())
+        return
+    if state.transfer is not None:
+        refuse(state, [proposal for proposal, _ in items], transferring(state))
         return
     log, term = state.log, state.term
     index, stamp = log.last_index, max(stamp_of(unix_ms) - 1, log.last_stamp)
@@ -52,6 +55,13 @@ def take(state: State, entries: Sequence[Entry], size: int) -> None:
 
 def refuse(state: State, proposals: Sequence[ProposalId], error: DwError) -> None:
     state.outbox.refused.extend(Refused(proposal=proposal, error=error) for proposal in proposals)
+
+
+def transferring(state: State) -> Busy:
+    """Why nothing is proposed while leadership is handed on (thesis 3.10)."""
+    return Busy(
+        TRANSFERRING, "leadership is being handed to another replica", hint="try again at once", group=state.group
+    )
 
 
 def _full(state: State) -> Busy:

@@ -17,7 +17,7 @@ from dwd.base.ids import LogIndex
 from dwd.raft.core import doubt
 from dwd.raft.core.effects import ReadReady, ReadRefused
 from dwd.raft.core.messages import ReadReply, ReadRequest
-from dwd.raft.core.quorum import majority
+from dwd.raft.core.quorum import holds_majority
 from dwd.raft.core.reads import WaitingRead
 from dwd.raft.core.replicate import send_heartbeats
 from dwd.raft.core.state import State
@@ -100,11 +100,10 @@ def begin_round(state: State) -> None:
 def settle_round(state: State) -> None:
     """Answer those whose round a majority has acknowledged, and begin the next."""
     reads = state.leader_reads
-    voters = state.configurations.voters
-    acknowledged = sum(
-        1 for voter in voters if voter == state.replica or state.progress[voter].acked_round >= reads.round
-    )
-    if not reads.joined or acknowledged < majority(len(voters)):
+    progress, own = state.progress, state.replica
+    if not reads.joined or not holds_majority(
+        state.configurations.halves, lambda voter: voter == own or progress[voter].acked_round >= reads.round
+    ):
         return
     joined, reads.joined = reads.joined, []
     for waiting in joined:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dwd.base.errors import InvariantViolation
+from dwd.raft.core import transfer
 from dwd.raft.core.commit import advance_commit
 from dwd.raft.core.messages import AppendReply
 from dwd.raft.core.progress import Progress
@@ -26,8 +27,11 @@ def receive_append_reply(state: State, reply: AppendReply) -> None:
     in_log = progress.match >= state.log.base.index
     if progress.state is ProgressState.PROBE or (progress.state is ProgressState.SNAPSHOT and in_log):
         progress.replicate()
-    if news and progress.match > state.commit:
+    if not news:
+        return
+    if progress.match > state.commit:
         advance_commit(state)
+    transfer.advance(state)
 
 
 def _refused(state: State, progress: Progress, reply: AppendReply) -> None:

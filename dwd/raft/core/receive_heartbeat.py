@@ -22,6 +22,6 @@ def receive_heartbeat(state: State, heartbeat: Heartbeat) -> None:
     state.send(
         HeartbeatReply(
             source=state.replica, target=heartbeat.source, term=state.term,
-            round=heartbeat.round if state.doubt is None else 0,
+            round=heartbeat.round if state.doubt is None else 0, reluctant=state.hindered,
         )
     )  # fmt: skip

@@ -22,6 +22,7 @@ def receive_heartbeat_reply(state: State, reply: HeartbeatReply) -> None:
         progress.forget()
         return
     progress.recent_active = True
+    progress.reluctant = reply.reluctant
     if progress.state is ProgressState.SNAPSHOT:
         offer(state, reply.source)
     elif progress.state is ProgressState.PROBE:

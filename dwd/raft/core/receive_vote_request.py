@@ -2,7 +2,8 @@
 
 Source: Ongaro & Ousterhout 2014, figure 2 (RequestVote), 5.4.1; thesis 9.6 (pre-vote), 4.2.3 (who hears from a leader
 ignores candidates, so removed and partitioned replicas cannot disturb). A replica answers candidates that are not in
-its configuration: its configuration may be the older one (thesis 4.1).
+its configuration: its configuration may be the older one (thesis 4.1). One whom the leader itself asked to stand is
+heard in any case (thesis 4.2.3).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dwd.raft.core.types import NO_REPLICA, Role
 
 
 def receive_vote_request(state: State, request: VoteRequest) -> None:
-    if _is_sticky(state):
+    if _is_sticky(state) and not request.transfer:
         if request.pre:
             _answer(state, request, state.term, granted=False)
         return

@@ -45,6 +45,16 @@ class TailDoubt:
 
 
 @dataclass(slots=True)
+class Transfer:
+    """Of a leader: leadership is being handed to `target`; see `transfer.py`."""
+
+    target: ReplicaId
+    ticks: int = 0
+    asked: bool = False
+    """It was told to stand."""
+
+
+@dataclass(slots=True)
 class Timers:
     """In ticks."""
 
@@ -89,6 +99,13 @@ class State:
     feed: bool = False
     """Of a leader: peers may have something to be sent."""
     leader_reads: LeaderReads = field(default_factory=LeaderReads)
+    transfer: Transfer | None = None
+    transfer_rest: int = 0
+    """Ticks until this leader may hand over on its own initiative."""
+    lease_barred: bool = False
+    """Somebody was asked to stand in this term: no lease of it holds any more."""
+    hindered: bool = False
+    """This node could not write at the last tick."""
     offer: SnapshotOffer | None = None
     """The snapshot that the shell is fetching."""
     peer_reads: PeerReads = field(default_factory=PeerReads)

@@ -21,6 +21,7 @@ from dwd.raft.core.messages import (
     ReadReply,
     ReadRequest,
     SnapshotOffer,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
@@ -29,6 +30,7 @@ from dwd.raft.core.receive_append import receive_append
 from dwd.raft.core.receive_append_reply import receive_append_reply
 from dwd.raft.core.receive_heartbeat import receive_heartbeat
 from dwd.raft.core.receive_heartbeat_reply import receive_heartbeat_reply
+from dwd.raft.core.receive_timeout_now import receive_timeout_now
 from dwd.raft.core.receive_vote_reply import receive_vote_reply
 from dwd.raft.core.receive_vote_request import receive_vote_request
 from dwd.raft.core.snapshot import receive_offer
@@ -45,9 +47,10 @@ _RULES: dict[type, Callable[[State, Any], None]] = {
     ReadRequest: receive_read_request,
     ReadReply: receive_read_reply,
     SnapshotOffer: receive_offer,
+    TimeoutNow: receive_timeout_now,
 }
 
-FromLeader = Append | Heartbeat | SnapshotOffer
+FromLeader = Append | Heartbeat | SnapshotOffer | TimeoutNow
 
 
 def step(state: State, message: Message) -> None:

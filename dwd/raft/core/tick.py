@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dwd.raft.core import read
+from dwd.raft.core import prefer, read, transfer
 from dwd.raft.core.elect import become_follower, campaign, forget_leader, may_campaign
-from dwd.raft.core.quorum import majority
+from dwd.raft.core.quorum import holds_majority
 from dwd.raft.core.replicate import send_heartbeats
 from dwd.raft.core.state import State
 from dwd.raft.core.types import NO_REPLICA, Role
@@ -14,6 +14,7 @@ HINDERED_PATIENCE = 3
 
 
 def tick(state: State, *, hindered: bool) -> None:
+    state.hindered = hindered
     if state.role is Role.LEADER:
         _tick_leader(state, hindered=hindered)
     else:
@@ -25,7 +26,7 @@ def _tick_leader(state: State, *, hindered: bool) -> None:
     alone = len(state.configurations.voters) == 1
     if hindered and not alone and state.commit > min(state.log.stable, state.applied):
         # The others commit what this one cannot keep up with: one of them should lead.
-        become_follower(state, state.term, NO_REPLICA)
+        transfer.resign(state)
         return
     timers.election += 1
     timers.heartbeat += 1
@@ -37,17 +38,21 @@ def _tick_leader(state: State, *, hindered: bool) -> None:
         if not _has_quorum(state):
             become_follower(state, state.term, NO_REPLICA)
             return
+    transfer.tick(state)
     if timers.heartbeat >= options.heartbeat_ticks:
+        prefer.hand_over(state)
         send_heartbeats(state)
 
 
 def _has_quorum(state: State) -> bool:
     """Whether a majority answered since the last look (check-quorum)."""
-    voters = state.configurations.voters
-    active = sum(1 for voter in voters if voter == state.replica or state.progress[voter].recent_active)
-    for progress in state.progress.values():
-        progress.recent_active = False
-    return active >= majority(len(voters))
+    progress, own = state.progress, state.replica
+    active = holds_majority(
+        state.configurations.halves, lambda voter: voter == own or progress[voter].recent_active
+    )  # fmt: skip
+    for peer in progress.values():
+        peer.recent_active = False
+    return active
 
 
 def _tick_peer(state: State, *, hindered: bool) -> None:

@@ -39,10 +39,12 @@ class Entry:
 
 
 class MemberRole(IntEnum):
-    """What a member may do. Witness voters (log and vote, no state machine) take the next number."""
+    """What a member may do."""
 
     VOTER = 0
     LEARNER = 1
+    WITNESS = 2
+    """Votes and keeps the log, has no state machine: serves nothing, leads only to hand over (`witness.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +59,33 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """Who is a member, in order of replica id. Takes effect when appended, as the thesis (4.1) has it."""
+    """Who is a member, in order of replica id. Takes effect when appended, as the thesis (4.1) has it.
+
+    While joint (thesis 4.3) it is two configurations at once: `voters()` are those of the new one, `outgoing` names
+    the voters of the old one, and every decision needs a majority of both. `leaving` are members until it ends.
+    """
 
     members: tuple[Member, ...]
+    outgoing: tuple[ReplicaId, ...] = ()
+    """The voters of the old configuration while joint, in order; some of them may vote in the new one too."""
+    leaving: tuple[ReplicaId, ...] = ()
+    """Those of `outgoing` that are no members of the new configuration. They keep the role they had."""
+
+    @property
+    def is_joint(self) -> bool:
+        return bool(self.outgoing)
 
     def voters(self) -> tuple[Member, ...]:
-        return tuple(m for m in self.members if m.role is MemberRole.VOTER)
+        """Who votes, witnesses included; while joint, in the new configuration."""
+        return tuple(m for m in self.members if m.role is not MemberRole.LEARNER and m.replica not in self.leaving)
 
     def find(self, replica: ReplicaId) -> Member | None:
         return next((m for m in self.members if m.replica == replica), None)
 
     def on_node(self, node: NodeId) -> Member | None:
-        return next((m for m in self.members if m.node == node), None)
+        """The node's member; while joint rather the one that stays."""
+        found = [m for m in self.members if m.node == node]
+        return next((m for m in found if m.replica not in self.leaving), found[0] if found else None)
 
 
 class ChangeKind(IntEnum):
@@ -77,14 +94,29 @@ class ChangeKind(IntEnum):
     REMOVE = 2
     REPLACE_LOST = 3
     """Remove the replica that `member.node` had and add `member` as a learner: its log or vote is gone."""
+    DEMOTE = 4
+    """Make a voter a learner."""
+    ADD_WITNESS = 5
+    """Add a voter without a state machine. A replica is a witness all its life or never."""
+    SET_PRIORITY = 6
+    """Give the replica `member.replica` the priority `member.priority`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationChange:
-    """One step at a time (thesis 4.1); joint changes get a kind of their own."""
+    """One step: voters before and after differ in one at most (thesis 4.1)."""
 
     kind: ChangeKind
     member: Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointChange:
+    """Any number of steps at once, in order. If more than one voter changes the group goes through a joint
+    configuration, which it leaves by itself (thesis 4.3).
+    """
+
+    changes: tuple[ConfigurationChange, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,11 @@ def snapshot_meta(meta: pb.SnapshotMeta) -> SnapshotMeta:
         index=LogIndex(meta.index),
         term=Term(meta.term),
         stamp=Stamp(meta.stamp),
-        configuration=Configuration(members=members),
+        configuration=Configuration(
+            members=members,
+            outgoing=tuple(ReplicaId(replica) for replica in meta.outgoing),
+            leaving=tuple(ReplicaId(replica) for replica in meta.leaving),
+        ),
     )
 
 
@@ -130,11 +134,20 @@ def _append_reply(source: ReplicaId, target: ReplicaId, term: Term, body: pb.App
 
 
 def _heartbeat(source: ReplicaId, target: ReplicaId, term: Term, body: pb.Heartbeat) -> m.Heartbeat:
-    return m.Heartbeat(source=source, target=target, term=term, commit=LogIndex(body.commit), round=body.round)
+    return m.Heartbeat(
+        source=source,
+        target=target,
+        term=term,
+        commit=LogIndex(body.commit),
+        round=body.round,
+        held=LogIndex(body.held),
+    )
 
 
 def _heartbeat_reply(source: ReplicaId, target: ReplicaId, term: Term, body: pb.HeartbeatReply) -> m.HeartbeatReply:
-    return m.HeartbeatReply(source=source, target=target, term=term, round=body.round)
+    return m.HeartbeatReply(
+        source=source, target=target, term=term, round=body.round, reluctant=body.reluctant, lease=body.lease
+    )
 
 
 def _vote_request(source: ReplicaId, target: ReplicaId, term: Term, body: pb.VoteRequest) -> m.VoteRequest:
@@ -145,6 +158,7 @@ def _vote_request(source: ReplicaId, target: ReplicaId, term: Term, body: pb.Vot
         pre=body.pre,
         last_index=LogIndex(body.last_index),
         last_term=Term(body.last_term),
+        transfer=body.transfer,
     )
 
 
@@ -173,6 +187,10 @@ def _snapshot_offer(source: ReplicaId, target: ReplicaId, term: Term, body: pb.S
     return m.SnapshotOffer(source=source, target=target, term=term, snapshot=snapshot_meta(body.snapshot))
 
 
+def _timeout_now(source: ReplicaId, target: ReplicaId, term: Term, _: pb.TimeoutNow) -> m.TimeoutNow:
+    return m.TimeoutNow(source=source, target=target, term=term)
+
+
 def _absent(source: ReplicaId, target: ReplicaId, _: Term, body: pb.Absent) -> Absent:
     return Absent(source=source, target=target, reason=Absence(body.reason))
 
@@ -187,5 +205,6 @@ _READ: dict[str, Callable[[ReplicaId, ReplicaId, Term, Any], Parcel]] = {
     "read_request": _read_request,
     "read_reply": _read_reply,
     "snapshot_offer": _snapshot_offer,
+    "timeout_now": _timeout_now,
     "absent": _absent,
 }

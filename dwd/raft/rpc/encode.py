@@ -82,6 +82,8 @@ def snapshot_meta(meta: SnapshotMeta) -> pb.SnapshotMeta:
             pb.Member(node=member.node, replica=member.replica, role=member.role, priority=member.priority)
             for member in meta.configuration.members
         ],
+        outgoing=meta.configuration.outgoing,
+        leaving=meta.configuration.leaving,
     )
 
 
@@ -111,6 +113,7 @@ def _vote_request(out: pb.Parcel, message: m.VoteRequest) -> None:
     body.pre = message.pre
     body.last_index = message.last_index
     body.last_term = message.last_term
+    body.transfer = message.transfer
 
 
 def _vote_reply(out: pb.Parcel, message: m.VoteReply) -> None:
@@ -135,11 +138,15 @@ def _heartbeat(out: pb.Parcel, message: m.Heartbeat) -> None:
     body.SetInParent()
     body.commit = message.commit
     body.round = message.round
+    body.held = message.held
 
 
 def _heartbeat_reply(out: pb.Parcel, message: m.HeartbeatReply) -> None:
-    out.heartbeat_reply.SetInParent()
-    out.heartbeat_reply.round = message.round
+    body = out.heartbeat_reply
+    body.SetInParent()
+    body.round = message.round
+    body.reluctant = message.reluctant
+    body.lease = message.lease
 
 
 def _read_request(out: pb.Parcel, message: m.ReadRequest) -> None:
@@ -160,6 +167,11 @@ def _snapshot_offer(out: pb.Parcel, message: m.SnapshotOffer) -> None:
     out.snapshot_offer.snapshot.CopyFrom(snapshot_meta(message.snapshot))
 
 
+def _timeout_now(out: pb.Parcel, message: m.TimeoutNow) -> None:
+    del message
+    out.timeout_now.SetInParent()
+
+
 _FILL: dict[type, Callable[[pb.Parcel, Any], None]] = {
     m.VoteRequest: _vote_request,
     m.VoteReply: _vote_reply,
@@ -169,6 +181,7 @@ _FILL: dict[type, Callable[[pb.Parcel, Any], None]] = {
     m.ReadRequest: _read_request,
     m.ReadReply: _read_reply,
     m.SnapshotOffer: _snapshot_offer,
+    m.TimeoutNow: _timeout_now,
 }
 
 if {*_FILL, m.Append} != set(m.Message.__args__):

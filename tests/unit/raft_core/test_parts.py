@@ -88,13 +88,41 @@ GOLDEN_CONFIGURATION = Configuration(
 )
 
 
-def test_configuration_bytes_stay_when_the_code_changes() -> None:
-    assert encode_configuration(GOLDEN_CONFIGURATION) == GOLDEN
-    assert decode_configuration(GOLDEN) == GOLDEN_CONFIGURATION
+GOLDEN_JOINT = bytes.fromhex(
+    "02 0002 0000000000000001 000000000000000b 02 00000001 0000000000000002 000000000000000c 00 00000001"
+    "0001 000000000000000c 0001 000000000000000c"
+)
+GOLDEN_JOINT_CONFIGURATION = Configuration(
+    members=(
+        Member(node=NodeId(1), replica=ReplicaId(11), role=MemberRole.WITNESS),
+        Member(node=NodeId(2), replica=ReplicaId(12), role=MemberRole.VOTER),
+    ),
+    outgoing=(ReplicaId(12),),
+    leaving=(ReplicaId(12),),
+)
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", GOLDEN[:-1], GOLDEN + b"x", b"\x02" + GOLDEN[1:], GOLDEN[:19] + b"\x09" + GOLDEN[20:]]
+    ("configuration", "payload"), [(GOLDEN_CONFIGURATION, GOLDEN), (GOLDEN_JOINT_CONFIGURATION, GOLDEN_JOINT)]
+)
+def test_configuration_bytes_stay_when_the_code_changes(configuration: Configuration, payload: bytes) -> None:
+    assert encode_configuration(configuration) == payload
+    assert decode_configuration(payload) == configuration
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        GOLDEN[:-1],
+        GOLDEN + b"x",
+        b"\x02" + GOLDEN[1:],
+        b"\x03" + GOLDEN[1:],
+        GOLDEN[:19] + b"\x09" + GOLDEN[20:],
+        GOLDEN_JOINT[:-1],
+        GOLDEN_JOINT[:-1] + b"\x0d",
+        GOLDEN[:3] + GOLDEN[3:24] * 2,
+    ],
 )
 def test_configuration_is_refused_when_malformed(payload: bytes) -> None:
     with pytest.raises(Corrupt):

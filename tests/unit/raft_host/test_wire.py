@@ -205,22 +205,28 @@ async def test_a_replica_is_prepared_and_dropped_when_another_node_asks(tmp_path
 
 COMMON = {"source": ReplicaId(1 << 62), "target": ReplicaId(2), "term": Term(7)}
 META = SnapshotMeta(index=LogIndex(9), term=Term(3), stamp=Stamp(1 << 60), configuration=configuration([1, 2, 3]))
+JOINT = replace(META.configuration, outgoing=(ReplicaId(101), ReplicaId(102)), leaving=(ReplicaId(102),))
 ENTRIES = tuple(
     Entry(index=LogIndex(4 + n), term=Term(3), kind=kind, stamp=Stamp(50 + n), payload=bytes([n]) * n)
     for n, kind in enumerate(EntryKind)
 )
 PARCELS: list[Parcel] = [
     m.VoteRequest(**COMMON, pre=True, last_index=LogIndex(5), last_term=Term(6)),
+    m.VoteRequest(**COMMON, pre=False, last_index=LogIndex(5), last_term=Term(6), transfer=True),
     m.VoteReply(**COMMON, pre=False, granted=True, doubtful=True),
     m.VoteReply(**COMMON, pre=True, granted=False),
     m.Append(**COMMON, previous_index=LogIndex(3), previous_term=Term(2), entries=ENTRIES, commit=LogIndex(2)),
     m.Append(**COMMON, previous_index=LogIndex(0), previous_term=Term(0), entries=(), commit=LogIndex(0)),
     m.AppendReply(**COMMON, accepted=False, match=LogIndex(0), hint_index=LogIndex(4), hint_term=Term(2)),
     m.Heartbeat(**COMMON, commit=LogIndex(0), round=0),
+    m.Heartbeat(**COMMON, commit=LogIndex(8), round=3, held=LogIndex(7)),
     m.HeartbeatReply(**COMMON, round=12),
+    m.HeartbeatReply(**COMMON, round=12, reluctant=True, lease=True),
     m.ReadRequest(**COMMON, read=ReadId((1 << 62) + 5), doubtful=True),
     m.ReadReply(**COMMON, read=ReadId(5), index=LogIndex(8), refused=False),
     m.SnapshotOffer(**COMMON, snapshot=META),
+    m.SnapshotOffer(**COMMON, snapshot=replace(META, configuration=JOINT)),
+    m.TimeoutNow(**COMMON),
     Absent(source=ReplicaId(4), target=ReplicaId(5), reason=Absence.QUARANTINED),
 ]
 

@@ -79,6 +79,7 @@ class Parcel(_message.Message):
     READ_REPLY_FIELD_NUMBER: _builtins.int
     SNAPSHOT_OFFER_FIELD_NUMBER: _builtins.int
     ABSENT_FIELD_NUMBER: _builtins.int
+    TIMEOUT_NOW_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     source: _builtins.int
     target: _builtins.int
@@ -103,6 +104,8 @@ class Parcel(_message.Message):
     def snapshot_offer(self) -> Global___SnapshotOffer: ...
     @_builtins.property
     def absent(self) -> Global___Absent: ...
+    @_builtins.property
+    def timeout_now(self) -> Global___TimeoutNow: ...
     def __init__(
         self,
         *,
@@ -120,12 +123,13 @@ class Parcel(_message.Message):
         read_reply: Global___ReadReply | None = ...,
         snapshot_offer: Global___SnapshotOffer | None = ...,
         absent: Global___Absent | None = ...,
+        timeout_now: Global___TimeoutNow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "body", b"body", "group", b"group", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "source", b"source", "target", b"target", "term", b"term", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "body", b"body", "group", b"group", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "source", b"source", "target", b"target", "term", b"term", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["vote_request", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "read_request", "read_reply", "snapshot_offer", "absent"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["vote_request", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "read_request", "read_reply", "snapshot_offer", "absent", "timeout_now"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -138,19 +142,22 @@ class VoteRequest(_message.Message):
     PRE_FIELD_NUMBER: _builtins.int
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
     pre: _builtins.bool
     last_index: _builtins.int
     last_term: _builtins.int
+    transfer: _builtins.bool
     def __init__(
         self,
         *,
         pre: _builtins.bool = ...,
         last_index: _builtins.int = ...,
         last_term: _builtins.int = ...,
+        transfer: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_index", b"last_index", "last_term", b"last_term", "pre", b"pre"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_index", b"last_index", "last_term", b"last_term", "pre", b"pre", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,17 +301,20 @@ class Heartbeat(_message.Message):
 
     COMMIT_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     commit: _builtins.int
     round: _builtins.int
+    held: _builtins.int
     def __init__(
         self,
         *,
         commit: _builtins.int = ...,
         round: _builtins.int = ...,
+        held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "held", b"held", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,15 +325,21 @@ class HeartbeatReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROUND_FIELD_NUMBER: _builtins.int
+    RELUCTANT_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     round: _builtins.int
+    reluctant: _builtins.bool
+    lease: _builtins.bool
     def __init__(
         self,
         *,
         round: _builtins.int = ...,
+        reluctant: _builtins.bool = ...,
+        lease: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "reluctant", b"reluctant", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,6 +413,21 @@ class SnapshotOffer(_message.Message):
 Global___SnapshotOffer: _TypeAlias = SnapshotOffer  # noqa: Y015
 
 @_typing.final
+class TimeoutNow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeoutNow: _TypeAlias = TimeoutNow  # noqa: Y015
+
+@_typing.final
 class Absent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -424,11 +455,19 @@ class SnapshotMeta(_message.Message):
     TERM_FIELD_NUMBER: _builtins.int
     STAMP_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    OUTGOING_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     term: _builtins.int
     stamp: _builtins.int
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]: ...
+    @_builtins.property
+    def outgoing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """replicas; only while the configuration is joint"""
+
+    @_builtins.property
+    def leaving(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -436,10 +475,12 @@ class SnapshotMeta(_message.Message):
         term: _builtins.int = ...,
         stamp: _builtins.int = ...,
         members: _abc.Iterable[Global___Member] | None = ...,
+        outgoing: _abc.Iterable[_builtins.int] | None = ...,
+        leaving: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "members", b"members", "stamp", b"stamp", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "leaving", b"leaving", "members", b"members", "outgoing", b"outgoing", "stamp", b"stamp", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,6 +497,7 @@ class Member(_message.Message):
     node: _builtins.int
     replica: _builtins.int
     role: _builtins.int
+    """0 voter, 1 learner, 2 witness"""
     priority: _builtins.int
     def __init__(
         self,
