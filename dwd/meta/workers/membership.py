@@ -20,8 +20,11 @@ from dwd.runtime.worker import Progress
 
 STEP_SECONDS = 10.0
 REACHABLE_SECONDS = 3.0
-REFUSED_SECONDS = 10.0
-"""A node that could not be given a replica, or told to drop one, is passed over for so long."""
+REFUSED_SECONDS_MIN = 0.5
+REFUSED_SECONDS_MAX = 10.0
+"""A node that could not be given a replica, or told to drop one, is passed over for so long: twice as long each time,
+since a node that was just admitted is about to start, and one that is gone is not.
+"""
 LEAVING_MAX = 256
 """Removed replicas whose nodes are still to be told; past it the oldest is left to be found when its node is needed."""
 
@@ -68,7 +71,7 @@ class MembershipWorker:
         self._drop_replica = drop_replica
         self._clock = clock
         self._rng = rng
-        self._refused: dict[NodeId, float] = {}
+        self._refusals = Refusals(clock)
         self._leaving: dict[tuple[NodeId, GroupId, ReplicaId], None] = {}
 
     async def work(self) -> Progress:
@@ -95,25 +98,24 @@ class MembershipWorker:
         """Tell nodes of their replicas that were removed; those that cannot be told now are told later, unless they
         left the cluster.
         """
-        now = self._clock.monotonic()
         for node, group, replica in tuple(self._leaving):
             row = self._view.topology().node(node)
             if row is None:
                 del self._leaving[node, group, replica]
                 continue
-            if row.liveness is not Liveness.UP or self._refused.get(node, now) > now:
+            if row.liveness is not Liveness.UP or self._refusals.lasts(node):
                 continue
             try:
                 await self._drop_replica(node, group, replica)
             except DwError as error:
-                self._refused[node] = now + REFUSED_SECONDS
+                self._refusals.note(node)
                 _log.info("removed replica not dropped yet", group=group, member_node=hex_id(node), error=str(error))
             else:
+                self._refusals.forget(node)
                 del self._leaving[node, group, replica]
 
     def _decide(self, status: GroupStatus) -> Step | None:
         topology = self._view.topology()
-        now = self._clock.monotonic()
         wanted = desired(topology.nodes, status.configuration, everywhere=status.group == CONTROL_GROUP)
         seen = Seen(
             leader=self._node,
@@ -128,7 +130,7 @@ class MembershipWorker:
             admissible={
                 n.node
                 for n in topology.nodes
-                if n.liveness is Liveness.UP and self._refused.get(n.node, now) <= now and n.node != self._node
+                if n.liveness is Liveness.UP and n.node != self._node and not self._refusals.lasts(n.node)
             },
         )
         return next_step(wanted, seen)
@@ -138,6 +140,8 @@ class MembershipWorker:
         group, deadline = status.group, self._clock.monotonic() + STEP_SECONDS
         try:
             member = await self._member(status, step)
+            if member is None:
+                return False
             await self._host.change(group, ConfigurationChange(kind=step.kind, member=member), deadline=deadline)
         except (Busy, Conflict, NotLeader, SafetyRefused):
             return False
@@ -148,8 +152,10 @@ class MembershipWorker:
         _log.info("membership changed", group=group, step=step.kind.name.lower(), member_node=hex_id(step.node))
         return True
 
-    async def _member(self, status: GroupStatus, step: Step) -> Member:
-        """The member a step names; a new replica is created first, so that it can answer at once."""
+    async def _member(self, status: GroupStatus, step: Step) -> Member | None:
+        """The member a step names; a new replica is created first, so that it can answer at once. None: its node could
+        not be given one now.
+        """
         if step.kind in {ChangeKind.PROMOTE, ChangeKind.REMOVE}:
             present = status.configuration.find(step.replica)
             if present is None:
@@ -159,7 +165,29 @@ class MembershipWorker:
         replica = ReplicaId(self._rng.bits(ID_BITS) | 1)
         try:
             await self._create_replica(step.node, status.group, replica)
-        except DwError:
-            self._refused[step.node] = self._clock.monotonic() + REFUSED_SECONDS
-            raise
+        except DwError as error:
+            self._refusals.note(step.node)
+            _log.info("replica not created yet", group=status.group, member_node=hex_id(step.node), error=str(error))
+            return None
+        self._refusals.forget(step.node)
         return Member(node=step.node, replica=replica, role=MemberRole.LEARNER)
+
+
+class Refusals:
+    """How long each node that refused, or did not answer, is passed over. Bounded by the nodes there are."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[NodeId, tuple[float, float]] = {}
+        """The end of its rest, and how long the rest is."""
+
+    def lasts(self, node: NodeId) -> bool:
+        return node in self._until and self._clock.monotonic() < self._until[node][0]
+
+    def note(self, node: NodeId) -> None:
+        _, before = self._until.get(node, (0.0, REFUSED_SECONDS_MIN / 2))
+        rest = min(2 * before, REFUSED_SECONDS_MAX)
+        self._until[node] = (self._clock.monotonic() + rest, rest)
+
+    def forget(self, node: NodeId) -> None:
+        self._until.pop(node, None)

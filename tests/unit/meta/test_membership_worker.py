@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dwd.base.errors import Busy, Conflict, DwError, OutcomeUnknown, Unavailable
-from dwd.base.ids import GroupId, NodeId, ReplicaId, Stamp
+from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, ReplicaId, Stamp
 from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses, NodeRow
-from dwd.meta.workers.membership import REFUSED_SECONDS, MembershipWorker
+from dwd.meta.workers.membership import REFUSED_SECONDS_MAX, REFUSED_SECONDS_MIN, MembershipWorker
 from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, Member, MemberRole
 from dwd.runtime.clock import SystemRng
 from dwd.runtime.worker import Progress
@@ -101,7 +102,7 @@ async def test_removed_replica_is_dropped_later_when_its_node_does_not_answer() 
     await cluster.worker.work()
     await cluster.worker.work()
     assert [step[0] for step in cluster.done] == [ChangeKind.REMOVE]
-    cluster.clock.advance(REFUSED_SECONDS + 1)
+    cluster.clock.advance(REFUSED_SECONDS_MAX + 1)
     await cluster.worker.work()
     assert cluster.done[1:] == [("drop", ONE, 4, 104)]
 
@@ -143,3 +144,16 @@ async def test_node_is_passed_over_for_a_while_when_it_refused_a_replica() -> No
     assert await cluster.worker.work() is Progress.IDLE
     await cluster.worker.work()
     assert cluster.done == [("create", ONE, 3), (ChangeKind.ADD_LEARNER, ONE, 3)]
+
+
+async def test_node_that_did_not_answer_is_tried_again_soon_and_then_ever_later() -> None:
+    cluster = Cluster({CONTROL_GROUP: voters(1)}, [row(n) for n in (1, 2)])
+    cluster.errors["create"] = [Unavailable("t.u", "down") for _ in range(8)]
+    tries = []
+    for step in range(100):
+        left = len(cluster.errors["create"])
+        await cluster.worker.work()
+        tries += [step] * (left - len(cluster.errors["create"]))
+        cluster.clock.advance(REFUSED_SECONDS_MIN)
+    rests = [(b - a) * REFUSED_SECONDS_MIN for a, b in pairwise(tries)]
+    assert rests == [0.5, 1, 2, 4, 8, REFUSED_SECONDS_MAX, REFUSED_SECONDS_MAX]
