@@ -42,6 +42,9 @@ from dwd.runtime.workers import WorkerRunner
 
 _log = structlog.get_logger("dwd.node")
 
+WOKEN_BY_CONTROL = ("node.announce", "blocks.layout", "meta.membership")
+"""Workers that look again at once when control changed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upkeep:
@@ -107,11 +110,27 @@ class Upkeep:
             )
 
     def start(self, addresses: NodeAddresses) -> None:
-        """Every background worker of the node. Each one that belongs to a leader rests on the other nodes."""
-        for worker in (*self._cluster_workers(addresses), *self._block_workers()):
+        """Every background worker of the node: those that need the cluster's metadata as soon as a copy of control is
+        here. Each one that belongs to a leader rests on the other nodes.
+        """
+        for worker in self._local_workers():
             self.workers.add(worker)
-        for name in ("node.announce", "blocks.layout", "meta.membership"):
-            self.metadata.client.view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
+        view = self.metadata.client.view
+
+        def begin() -> None:
+            if view.topology_or_none() is None:
+                return
+            unwatch()
+            for worker in (*self._cluster_workers(addresses), *self._block_workers()):
+                self.workers.add(worker)
+            for name in WOKEN_BY_CONTROL:
+                view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
+
+        unwatch = view.watch(begin)
+        begin()
+
+    def _local_workers(self) -> tuple[Worker, ...]:
+        return (IndexWorker(self.storage.fragments), CompactionWorker(self.storage.fragments), TrimWorker())
 
     def _cluster_workers(self, addresses: NodeAddresses) -> tuple[Worker, ...]:
         around, meta = self.around, self.metadata.client
@@ -138,7 +157,6 @@ class Upkeep:
             LivenessWorker(node=around.identity.node_id, client=meta, host=self.metadata.host, clock=around.clock),
             UpkeepWorker(client=meta, clock=around.clock),
             DeletionWorker(client=meta, clock=around.clock),
-            TrimWorker(),
         )
 
     def _block_workers(self) -> tuple[Worker, ...]:
@@ -189,7 +207,5 @@ class Upkeep:
                 clock=clock,
                 options=OrphanOptions(grace_seconds=settings.gc.orphan_grace_seconds),
             ),
-            IndexWorker(self.storage.fragments),
-            CompactionWorker(self.storage.fragments),
             self.exposure,
         )
