@@ -140,9 +140,12 @@ def learn(context: ClusterContext, found: Iterable[NodeEntry]) -> bool:
     return True
 
 
-def remember(name: str, cluster: Path) -> None:
-    """Store `cluster` as context `name` and make it the current one."""
+def remember(name: str, cluster: Path) -> str:
+    """Store `cluster` as context `name` and make it the current one. A name that another cluster has, whose files are
+    still there, is left to it: then with a number. Returns the name it got.
+    """
     home = config_home()
+    name = _free_name(name, cluster)
     try:
         (home / "contexts").mkdir(parents=True, exist_ok=True)
         write_whole(home / "contexts" / f"{name}.json", json.dumps({"cluster": str(cluster.resolve())}) + "\n")
@@ -153,6 +156,22 @@ def remember(name: str, cluster: Path) -> None:
             f"cannot write under {home}: {error.strerror}",
             hint=f"set XDG_CONFIG_HOME to a directory of yours, or give --context or {ENVIRONMENT} each time",
         ) from error
+    return name
+
+
+def _free_name(name: str, cluster: Path) -> str:
+    wanted, number = name, 2
+    while not _is_free(wanted, cluster):
+        wanted, number = f"{name}-{number}", number + 1
+    return wanted
+
+
+def _is_free(name: str, cluster: Path) -> bool:
+    try:
+        target = _target(config_home() / "contexts" / f"{name}.json")
+    except InvalidArgument:
+        return True
+    return target == cluster.resolve() or not target.exists()
 
 
 def forget(cluster: Path) -> None:

@@ -37,7 +37,7 @@ def use(
     found = contexts.read_cluster(path)
     called = str(found.document.get("cluster", ""))
     chosen = name or (called if called and Path(called).name == called else path.resolve().parent.name)
-    contexts.remember(chosen, path)
+    chosen = contexts.remember(chosen, path)
     output(as_json).value({"context": chosen, "cluster": str(path.resolve())}, f"dwctl now talks to {chosen} ({path})")
 
 

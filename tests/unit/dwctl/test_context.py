@@ -52,6 +52,20 @@ def test_context_is_named_for_its_cluster_unless_that_could_not_be_a_file(dwctl:
         assert dwctl("context", "use", str(cluster.parent), "--json").document["context"] == name
 
 
+def test_name_stays_with_the_cluster_that_has_it_when_another_is_called_the_same(cluster: Path, tmp_path: Path) -> None:
+    other = tmp_path / "cluster.json"
+    other.write_text(cluster.read_text())
+    assert [context.remember("lab", path) for path in (cluster, other, cluster, other)] == [
+        "lab",
+        "lab-2",
+        "lab",
+        "lab-2",
+    ]
+    assert context.find_cluster("lab").path == cluster
+    cluster.unlink()
+    assert context.remember("lab", other) == "lab"
+
+
 def test_cluster_that_stopped_is_forgotten_under_every_name(cluster: Path, tmp_path: Path, home: Path) -> None:
     other = tmp_path / "cluster.json"
     other.write_text(cluster.read_text())
