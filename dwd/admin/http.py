@@ -1,4 +1,4 @@
-"""The admin HTTP listener: health probes and metrics now; REST and the console join it here.
+"""The admin HTTP listener: health probes and metrics.
 
 `/health/live` and `/health/ready` answer 200 or 503 with the failing checks as JSON; `/metrics` is Prometheus text.
 None of them needs a key: they say nothing of the data, and the listener is loopback unless configured.
