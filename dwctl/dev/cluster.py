@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,12 @@ class NodeView:
     ready: bool
 
 
-def up(folder: DevFolder, *, nodes: int, profile: str, report: Report, shards: int = 1) -> dict[str, Any]:
-    """Start (or finish starting) the cluster; returns cluster.json once every node answers S3 and data is placeable."""
+def up(
+    folder: DevFolder, *, nodes: int, profile: str, report: Report, shards: int = 1, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Start (or finish starting) the cluster; returns cluster.json once every node answers S3 and data is placeable.
+    `options` go to every `dwd run`: a test injects faults that way.
+    """
     folder.root.mkdir(parents=True, exist_ok=True)
     if folder.plan.exists():
         plan = load_plan(folder)
@@ -60,11 +64,11 @@ def up(folder: DevFolder, *, nodes: int, profile: str, report: Report, shards: i
     newcomers = [n for n in others if not node_id(folder, n.name)]
     for node in plan.nodes:
         if node not in newcomers:
-            wake(folder, node)
+            wake(folder, node, options)
     write_cluster(folder, plan)
     if newcomers:
         wait_ready(folder, [first], report)
-        join_all(folder, newcomers, report)
+        join_all(folder, newcomers, report, options)
     write_cluster(folder, plan)
     wait_ready(folder, list(plan.nodes), report)
     wait_settled(folder, plan, report)
@@ -72,9 +76,9 @@ def up(folder: DevFolder, *, nodes: int, profile: str, report: Report, shards: i
     return write_cluster(folder, plan)
 
 
-def wake(folder: DevFolder, node: DevNode) -> None:
+def wake(folder: DevFolder, node: DevNode, options: Sequence[str] = ()) -> None:
     """Start the daemon, or let it go on if it is paused."""
-    processes.start(folder, node.name)
+    processes.start(folder, node.name, *options)
     if processes.process_state(folder, node.name) is processes.ProcessState.PAUSED:
         processes.signal_node(folder, node.name, signal.SIGCONT)
 
@@ -99,7 +103,7 @@ def initialise(folder: DevFolder, plan: Plan, first: DevNode, report: Report) ->
     )
 
 
-def join_all(folder: DevFolder, newcomers: list[DevNode], report: Report) -> None:
+def join_all(folder: DevFolder, newcomers: list[DevNode], report: Report, options: Sequence[str] = ()) -> None:
     """A token and `dwd join` for every newcomer, side by side, each started as soon as it has joined. Repeating one
     that broke off is harmless. Raises what the first that failed said, once all have ended.
     """
@@ -109,7 +113,7 @@ def join_all(folder: DevFolder, newcomers: list[DevNode], report: Report) -> Non
 
     def join(node: DevNode, token: str) -> str:
         processes.run_daemon_command("join", "-", "--config", str(folder.config(node.name).resolve()), stdin=token)
-        processes.start(folder, node.name)
+        processes.start(folder, node.name, *options)
         return node.name
 
     with ThreadPoolExecutor(max_workers=JOINS_AT_ONCE) as pool:

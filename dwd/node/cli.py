@@ -124,17 +124,23 @@ def run(
     ignore_syncs: Annotated[
         list[Path] | None, typer.Option(hidden=True, help="With --record-unsynced: a directory whose syncs do nothing.")
     ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(hidden=True, help="Testing aid, on loopback only: faults to inject (dwd.node.faults)."),
+    ] = None,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or SIGINT."""
     from dwd.config.load import load
     from dwd.node.disk import SYSTEM_DISK, recording_disk
+    from dwd.node.faults import Faults
     from dwd.node.main import run_daemon
+    from dwd.runtime.clock import SystemClock
 
     settings = load(config, os.environ)
     disk = SYSTEM_DISK
     if record_unsynced is not None:
         disk = recording_disk(settings, record_unsynced, ignoring=ignore_syncs or ())
-    sys.exit(run_daemon(settings, disk))
+    sys.exit(run_daemon(settings, disk, Faults(faults, settings, SystemClock()) if faults else None))
 
 
 @app.command("check-config")

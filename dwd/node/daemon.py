@@ -19,6 +19,7 @@ from dwd.base.ids import hex_id
 from dwd.config.settings import Settings
 from dwd.node.bootstrap import found_groups, propose_cluster
 from dwd.node.disk import SYSTEM_DISK, Disk
+from dwd.node.faults import Faults
 from dwd.node.initialise import load_bootstrap
 from dwd.node.listeners import Listeners
 from dwd.node.metadata import Metadata
@@ -40,10 +41,17 @@ class Daemon:
     """`start` once, `stop` always (also after a failed start). `on_stop` is called when the node must end itself."""
 
     def __init__(
-        self, settings: Settings, *, on_stop: Callable[[], None], notifier: Notifier, disk: Disk = SYSTEM_DISK
+        self,
+        settings: Settings,
+        *,
+        on_stop: Callable[[], None],
+        notifier: Notifier,
+        disk: Disk = SYSTEM_DISK,
+        faults: Faults | None = None,
     ) -> None:
         self._settings = settings
         self._disk = disk
+        self._faults = faults
         self._on_stop = on_stop
         self._notifier = notifier
         self._stack = AsyncExitStack()
@@ -53,11 +61,13 @@ class Daemon:
     async def start(self) -> None:
         """Returns once everything listens; readiness comes when the cluster is reached. Raises DwError."""
         stack = self._stack
-        around = surroundings_of(self._settings, self._disk, self._fail)
+        around = surroundings_of(self._settings, self._disk, self._fail, self._faults)
         stack.callback(around.claim.release)
         tasks = await stack.enter_async_context(Tasks("node", self._task_failed))
         lag = LoopLag(around.clock)
         _ = tasks.spawn(lag.run(), name="loop lag")
+        if self._faults is not None:
+            _ = tasks.spawn(self._faults.run(), name="faults")
         network = await stack.enter_async_context(Network.open(around))
         storage = await stack.enter_async_context(Storage.open(around))
         metadata = await stack.enter_async_context(Metadata.open(around, network, storage.log))

@@ -16,6 +16,7 @@ from dwd.config.sections import LogFormat
 from dwd.config.settings import Settings
 from dwd.node.daemon import Daemon
 from dwd.node.disk import SYSTEM_DISK, Disk
+from dwd.node.faults import Faults
 from dwd.observability import logs, tracing
 from dwd.runtime.allocator import give_memory_back
 from dwd.runtime.notify import notifier_from
@@ -26,7 +27,7 @@ GC_THRESHOLDS = (20_000, 20, 20)
 """Young collections are too rare to be seen in a profile; what lives since the start is never looked at again."""
 
 
-def run_daemon(settings: Settings, disk: Disk = SYSTEM_DISK) -> int:
+def run_daemon(settings: Settings, disk: Disk = SYSTEM_DISK, faults: Faults | None = None) -> int:
     """0 after an orderly stop, 1 when the node had to stop by itself. Raises DwError when it could not start."""
     give_memory_back()
     wanted = settings.telemetry.log_format
@@ -36,10 +37,10 @@ def run_daemon(settings: Settings, disk: Disk = SYSTEM_DISK) -> int:
         as_json=None if wanted is LogFormat.AUTO else wanted is LogFormat.JSON,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, disk))
+        return runner.run(_serve(settings, disk, faults))
 
 
-async def _serve(settings: Settings, disk: Disk) -> int:
+async def _serve(settings: Settings, disk: Disk, faults: Faults | None) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     stopping = asyncio.Event()
     notifier = notifier_from(os.environ)
@@ -47,7 +48,7 @@ async def _serve(settings: Settings, disk: Disk) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     end_tracing = tracing.configure(settings.telemetry.otlp_endpoint, node=settings.node.name)
-    daemon = Daemon(settings, on_stop=stopping.set, notifier=notifier, disk=disk)
+    daemon = Daemon(settings, on_stop=stopping.set, notifier=notifier, disk=disk, faults=faults)
     try:
         await daemon.start()
         gc.collect()

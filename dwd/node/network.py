@@ -30,11 +30,13 @@ class Network:
     @classmethod
     @asynccontextmanager
     async def open(cls, around: Surroundings) -> AsyncIterator[Network]:
-        membership = Membership(around.identity.node_id, load_peers(around.files, around.paths))
+        own = around.identity.node_id
+        membership = Membership(own, load_peers(around.files, around.paths))
+        relay = None if around.faults is None else around.faults.relay(own, membership)
         bounds = around.settings.limits
         network = cls(
             membership=membership,
-            channels=Channels(around.identity.credential, membership),
+            channels=Channels(around.identity.credential, relay or membership),
             server=RpcServer(
                 str(around.settings.listen.grpc),
                 around.identity.credential,
@@ -48,6 +50,8 @@ class Network:
         finally:
             await network.server.stop()
             await network.channels.close()
+            if relay is not None:
+                await relay.close()
 
     def follow(self, around: Surroundings, view: ControlView) -> None:
         """Take addresses and members from control, now and whenever it changes; who was removed is cut off."""

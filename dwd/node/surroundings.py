@@ -9,6 +9,7 @@ from dwd.base.clock import Clock, Rng
 from dwd.config.settings import Settings
 from dwd.meta.core.control.rows import Domain
 from dwd.node.disk import Disk
+from dwd.node.faults import Faults
 from dwd.node.paths import DataClaim, Paths, claim_data, paths_of
 from dwd.node.starts import Starts
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -38,14 +39,23 @@ class Surroundings:
     domain: Domain
     started: float
     on_fatal: Callable[[BaseException], None]
+    faults: Faults | None
+    """Only in tests on development clusters."""
 
 
-def surroundings_of(settings: Settings, disk: Disk, on_fatal: Callable[[BaseException], None]) -> Surroundings:
+def surroundings_of(
+    settings: Settings, disk: Disk, on_fatal: Callable[[BaseException], None], faults: Faults | None = None
+) -> Surroundings:
     """Load who this node is and lock its data. Raises NotFound (not a node yet), Conflict (already running) and
     whatever is wrong with identity or data.
     """
-    clock, rng, files, paths = SystemClock(), SystemRng(), disk.files, paths_of(settings)
+    if faults is not None:
+        disk = faults.on(disk)
+    clock = SystemClock() if faults is None else faults.clock
+    rng, files, paths = SystemRng(), disk.files, paths_of(settings)
     identity = identities.load(paths.identity, clock=clock)
+    if faults is not None:
+        faults.be(identity.node_id)
     ring = open_keyring(identity.sealing, files.read(paths.keyring))
     claim = claim_data(files, paths, cluster=identity.cluster_id, node=identity.node_id)
     starts = Starts(paths, files, rng)
@@ -67,4 +77,5 @@ def surroundings_of(settings: Settings, disk: Disk, on_fatal: Callable[[BaseExce
         domain=Domain(region=node.region, zone=node.zone, rack=node.rack),
         started=clock.monotonic(),
         on_fatal=on_fatal,
+        faults=faults,
     )
