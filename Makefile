@@ -1,7 +1,7 @@
 # The one way to do things here. Works on a fresh clone with Python 3.11 or newer, a C compiler and make.
 #
 #   users        setup run demo test
-#   developers   proto fmt lint type unit integration campaign power-loss perf docs check lock clean
+#   developers   proto fmt lint type unit integration campaign power-loss history perf docs check lock clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 SOURCES := dwd dwctl tools tests $(wildcard perf)
 PYTEST := $(PY) -m pytest
 
-.PHONY: help setup run demo test proto generated fmt fmt-check lint type contracts tidy unit integration campaign power-loss perf docs check lock clean
+.PHONY: help setup run demo test proto generated fmt fmt-check lint type contracts tidy unit integration campaign power-loss history perf docs check lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,10 @@ ROUNDS ?= 20
 SEED ?= 1
 power-loss: $(READY) ## cut the power of a real cluster ROUNDS times, from SEED on
 	$(PY) -m tests.power_loss.campaign --rounds $(ROUNDS) --seed $(SEED)
+
+MINUTES ?= 10
+history: $(READY) ## clients against real daemons under faults for MINUTES, from SEED if given; checks linearizability
+	$(PY) -m tests.history.run --minutes $(MINUTES) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
 perf: $(READY) ## measure a running six-node cluster
 	$(PY) perf/run.py
