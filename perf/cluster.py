@@ -55,7 +55,7 @@ class Cluster:
 
     def cpu_seconds(self) -> float:
         """User and system time of all daemons so far."""
-        return sum(_cpu_seconds(pid) for pid in self.pids)
+        return sum(cpu_seconds(pid) for pid in self.pids)
 
     def memory(self) -> Memory:
         found = [_resident(pid) for pid in self.pids]
@@ -67,7 +67,7 @@ class Cluster:
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
