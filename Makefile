@@ -87,8 +87,9 @@ MINUTES ?= 10
 history: $(READY) ## clients against real daemons under faults for MINUTES, from SEED if given; checks linearizability
 	$(PY) -m tests.history.run --minutes $(MINUTES) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
-perf: $(READY) ## measure a running six-node cluster
+perf: $(READY) ## measure a six-node cluster through S3, and consensus beside etcd and PySyncObj
 	$(PY) perf/run.py
+	$(PY) perf/bench_consensus.py
 
 docs: $(READY) ## write deploy/dwd.toml from the code
 	$(PY) tools/docs.py

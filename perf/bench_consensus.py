@@ -1,4 +1,4 @@
-"""Consensus alone, beside others: durable commits and linearizable reads of three members, and what a dead leader costs.
+"""Consensus beside others: durable commits and linearizable reads of three members, and what a dead leader costs.
 
 Part of `make perf`. dwd, and where they are installed etcd and PySyncObj, run at the same time and are loaded in turn,
 a few seconds each, several rounds: noise of a shared machine hits all of them, and ratios are of the same round.
@@ -107,6 +107,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of one turn")
     parser.add_argument("--kills", type=int, default=-1, help="leaders killed, of each system")
     parser.add_argument("--pauses", type=int, default=-1, help="leaders paused, of each system")
+    parser.add_argument("--against", type=Path, help="another tree of this project, measured as one more system")
     parser.add_argument("--pysyncobj", type=Path, help="a virtual environment that has it; default: make one")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
     rounds = options.rounds or (2 if options.quick else 5)
@@ -120,6 +121,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     with contextlib.ExitStack() as ending:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
         systems = _systems(folder, options.only, options.pysyncobj, figures)
+        if options.against:
+            systems.insert(1, Dwd(folder / "against", options.against.resolve()))
         for system in systems:
             ending.callback(system.stop)
             system.start()

@@ -15,10 +15,14 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 MIB_KIB = 1024
 
 
-def dwctl(folder: Path, *arguments: str, check: bool = True) -> dict[str, Any]:
-    """Run dwctl with --json on the cluster in `folder`; its answer."""
+def dwctl(folder: Path, *arguments: str, check: bool = True, root: Path | None = None) -> dict[str, Any]:
+    """Run dwctl with --json on the cluster in `folder`; its answer. `root`: with the code of another tree."""
     environment = {**os.environ, "DWCTL_CLUSTER": str(folder / "cluster.json"), "XDG_CONFIG_HOME": str(folder / "home")}
-    done = subprocess.run([*DWCTL, *arguments, "--json"], capture_output=True, text=True, check=False, env=environment)
+    if root is not None:
+        environment["PYTHONPATH"] = str(root)
+    done = subprocess.run(
+        [*DWCTL, *arguments, "--json"], capture_output=True, text=True, check=False, env=environment, cwd=root
+    )
     if check and done.returncode != 0:
         sys.exit(f"dwctl {' '.join(arguments)} failed ({done.returncode}):\n{done.stderr}{done.stdout}")
     answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}

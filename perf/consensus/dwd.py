@@ -6,22 +6,27 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from perf.cluster import dwctl
-from perf.consensus.system import MEMBERS, START_SECONDS, System
+from perf.consensus.system import MEMBERS, ROOT, START_SECONDS, System
 
 
 class Dwd(System):
     name = "dwd"
     note = "dwd: fsync, mutual TLS, PutObject with inline bytes and GetObject over the stream that nodes use"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path = ROOT) -> None:
+        """`root` is the tree whose code runs, for comparing two of them."""
         super().__init__(folder)
-        self._document = {}
+        self._document: dict[str, Any] = {}
+        self.root = root
+        if root != ROOT:
+            self.name = f"dwd of {root.name}"
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._document = dwctl(self.folder, "dev", "up", "--nodes", str(MEMBERS), "--dir", str(self.folder))
+        self._document = self._dwctl("dev", "up", "--nodes", str(MEMBERS), "--dir", str(self.folder))
         self._take_pids()
 
     def client_command(self) -> list[str]:
@@ -33,14 +38,17 @@ class Dwd(System):
         name = self._document["nodes"][member]["name"]
         until = time.monotonic() + START_SECONDS
         while True:
-            found = dwctl(self.folder, "dev", "start", name, "--dir", str(self.folder), check=time.monotonic() > until)
+            found = self._dwctl("dev", "start", name, "--dir", str(self.folder), check=time.monotonic() > until)
             if found:
                 break
         self._document = json.loads((self.folder / "cluster.json").read_text())
         self._take_pids()
 
     def stop(self) -> None:
-        dwctl(self.folder, "dev", "down", "--dir", str(self.folder), check=False)
+        self._dwctl("dev", "down", "--dir", str(self.folder), check=False)
+
+    def _dwctl(self, *arguments: str, check: bool = True) -> dict[str, Any]:
+        return dwctl(self.folder, *arguments, check=check, root=self.root)
 
     def _take_pids(self) -> None:
         self.pids = [node["pid"] for node in self._document["nodes"]]

@@ -6,7 +6,6 @@ value is the inline bytes of a PutObject, read back with a linearizable GetObjec
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -91,7 +90,7 @@ class DwdDriver:
 
     async def leader(self) -> int:
         await self.put("leader", b"")
-        hints = cast("dict[GroupId, NodeId]", self._router._hints)
+        hints = cast("dict[GroupId, NodeId]", self._router._hints)  # noqa: SLF001 - nothing else asks
         return self._nodes.index(hints[SHARD]) if SHARD in hints else 0  # without a hint the first was asked
 
 

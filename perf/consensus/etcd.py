@@ -34,4 +34,9 @@ class Etcd(Processes):
         ]  # fmt: skip
 
     def client_command(self) -> list[str]:
-        return [sys.executable, "-m", "perf.consensus.etcd_client", json.dumps([f"127.0.0.1:{port}" for port in self._clients])]
+        return [
+            sys.executable,
+            "-m",
+            "perf.consensus.etcd_client",
+            json.dumps([f"127.0.0.1:{port}" for port in self._clients]),
+        ]

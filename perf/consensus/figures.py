@@ -111,7 +111,18 @@ class Figures:
 
     def _rates(self) -> Table:
         table = Table(title="Three members, 256-byte values, one client process", title_justify="left")
-        for head in ("", "at once", "system", "a second", "of etcd", "p50 ms", "p99 ms", "members us", "client us", "errors"):
+        for head in (
+            "",
+            "at once",
+            "system",
+            "a second",
+            "of etcd",
+            "p50 ms",
+            "p99 ms",
+            "members us",
+            "client us",
+            "errors",
+        ):
             table.add_column(head, justify="left" if head in {"", "system"} else "right", no_wrap=True)
         last = ("", 0)
         for cell in sorted(self.cells, key=lambda c: (c.verb != "put", c.concurrency)):
@@ -129,7 +140,9 @@ class Figures:
         return table
 
     def _failovers(self) -> Table:
-        table = Table(title="Leader gone: until the first write begun after it succeeded, seconds", title_justify="left")
+        table = Table(
+            title="Leader gone: until the first write begun after it succeeded, seconds", title_justify="left"
+        )
         for head in ("", "system", "times", "median", "best", "worst"):
             table.add_column(head, justify="left" if head in {"", "system"} else "right", no_wrap=True)
         for failover in sorted(self.failovers, key=lambda f: f.what):

@@ -19,6 +19,7 @@ class PySyncObj(Processes):
         "vote, so it receives the log too"
     )
     reads_linearizable = False
+    noisy = True
 
     def __init__(self, folder: Path, environment: Path) -> None:
         super().__init__(folder)

@@ -1,6 +1,6 @@
 """One process of PySyncObj, run by the interpreter of its own environment: a member, or the client.
 
-    member ADDRESS ["ADDRESS", ...]        client "" ["ADDRESS", ...]
+member ADDRESS ["ADDRESS", ...]        client "" ["ADDRESS", ...]
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ SECONDS = 5.0
 
 class Store(SyncObj):  # type: ignore[misc]
     def __init__(self, own: str | None, others: list[str]) -> None:
-        conf = SyncObjConf(autoTickPeriod=TICK_SECONDS, connectionRetryTime=0.2, dynamicMembershipChange=False)
+        # Without batches a command is sent on at once, not at the next of ten beats a second.
+        conf = SyncObjConf(autoTickPeriod=TICK_SECONDS, appendEntriesUseBatch=False, connectionRetryTime=0.2)
         super().__init__(own, others, conf)
         self._values: dict[str, bytes] = {}
 
@@ -58,7 +59,7 @@ class PySyncObjDriver:
         return found
 
     async def leader(self) -> int:
-        found: Any = self._store._getLeader()
+        found: Any = self._store._getLeader()  # noqa: SLF001 - its documented way
         return self._addresses.index(str(found)) if found is not None and str(found) in self._addresses else -1
 
 

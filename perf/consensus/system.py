@@ -28,10 +28,13 @@ class System(ABC):
     note: str
     """What must be known to read its figures."""
     reads_linearizable = True
+    noisy = False
+    """Its client prints warnings that say nothing of us."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.pids: list[int] = []
+        self.root = ROOT
         self._client: subprocess.Popen[str] | None = None
 
     @abstractmethod
@@ -51,10 +54,11 @@ class System(ABC):
         """End the members."""
 
     def connect(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(self.root)}
         self._client = subprocess.Popen(
-            self.client_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+            self.client_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            cwd=self.root, stderr=subprocess.DEVNULL if self.noisy else None,
+        )  # fmt: skip
 
     def ask(self, **order: Any) -> dict[str, Any]:
         self.order(**order)

@@ -1,4 +1,4 @@
-"""What every client process does, whatever system it drives: takes orders on standard input, answers on standard output.
+"""What every client process does, whatever system it drives: takes orders on standard input, answers on the output.
 
 One JSON document a line. Only the standard library: it also runs in a virtual environment of its own.
 
@@ -76,8 +76,7 @@ class Worker:
                         await self._driver.put(f"k{number:09d}", VALUE)
                     else:
                         number, read = read, read + 1
-                        if await self._driver.get(f"k{number % self._written:09d}") != VALUE:
-                            raise ValueError(f"key {number} came back wrong")
+                        _check(await self._driver.get(f"k{number % self._written:09d}"))
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
                     errors.append(repr(error))
                 else:
@@ -117,6 +116,11 @@ class Worker:
         if pending:
             _ = await asyncio.wait(pending, timeout=10.0)
         return {"begun_ended": done}
+
+
+def _check(value: bytes) -> None:
+    if value != VALUE:
+        raise ValueError("a value came back wrong")
 
 
 def _cpu() -> float:
