@@ -51,6 +51,8 @@ class Applier:
         self.machine = machine
         self.applied = applied
         self.refusal: NoSpace | None = None
+        self._halted = machine.quarantined() is not None
+        """Nothing is applied to a state that is not to be trusted; what waits for a snapshot that replaces it."""
         self._group = group
         self._lane = lane
         self._entries_max = entries_max
@@ -84,6 +86,14 @@ class Applier:
         while self._queue and self._queue[0].index <= meta.index:
             self._queue.popleft()
         self.applied = max(self.applied, meta.index)
+        self.go_on()
+
+    def halt(self) -> None:
+        """Apply nothing more after the batch under way until `go_on` or an install."""
+        self._halted = True
+
+    def go_on(self) -> None:
+        self._halted = False
         self._launch()
 
     def close(self) -> None:
@@ -97,7 +107,7 @@ class Applier:
         await self._lane.closed()
 
     def _launch(self) -> None:
-        if self._running or self._installing or self._closed or self._pausing or not self._queue:
+        if self._halted or self._running or self._installing or self._closed or self._pausing or not self._queue:
             return
         batch = self._take()
         self._running = True

@@ -49,7 +49,7 @@ class Compaction:
     def due(self, replica: Replica, now: float, *, pinned: bool) -> bool:
         """Whether to run `compact` now. `pinned`: the group keeps old segments alive while the log is over budget."""
         group = replica.group
-        if group in self._running or now < self._not_before.get(group, now):
+        if replica.quarantined is not None or group in self._running or now < self._not_before.get(group, now):
             return False
         applied = replica.applier.applied
         first = replica.configurations_from()

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -28,9 +29,10 @@ from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
 from dwd.raft.ports import Applied, LogStore, StateMachine
 from dwd.raft.proposals import Wish
+from dwd.raft.quarantine import Quarantines
 from dwd.raft.reads import BOOT_BITS
 from dwd.raft.reception import Reception
-from dwd.raft.replica import Replica
+from dwd.raft.replica import Replica, quarantined
 from dwd.raft.report import describe
 from dwd.raft.snapshots.copies import Copies
 from dwd.raft.snapshots.transfers import Transfers
@@ -40,6 +42,7 @@ from dwd.raft.transport import Absence, Transport
 from dwd.runtime.serial import Lanes
 from dwd.runtime.tasks import Tasks
 
+T = TypeVar("T")
 _log = structlog.get_logger("dwd.raft")
 
 HOUSEKEEPING_TICKS = 10
@@ -91,6 +94,7 @@ class Host:
         self._transfers = Transfers(
             snapshots, transport=transport, options=options, tasks=self._tasks, fail=self._engine.fail
         )
+        self._quarantines = Quarantines(self._engine)
         self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
         around = Surroundings(
             node=node, boot=rng.bits(BOOT_BITS), clock=clock, options=options, log=log, persister=self._persister,
@@ -143,6 +147,8 @@ class Host:
         afterwards is linearizable. On any replica. Raises Unavailable, Busy, NotFound.
         """
         replica = self._replica(group)
+        if replica.quarantined is not None:
+            raise quarantined(group)
         future: asyncio.Future[LogIndex] = asyncio.get_running_loop().create_future()
         replica.reads.add(deadline, future)
         self._engine.stir(group)
@@ -180,6 +186,25 @@ class Host:
         self._engine.stir(group)
         return await future
 
+    async def quarantine(self, group: GroupId, reason: str) -> None:
+        """The local replica's state is not to be trusted: from now on, across restarts, it votes but neither leads nor
+        serves nor applies, until a snapshot from the leader has replaced its state, which begins at once. Hand
+        leadership over first. Raises SafetyRefused for a group's only voter, NotFound, StorageFailed. Idempotent.
+        """
+        await self._quarantines.begin(self._replica(group), reason)
+
+    async def examine(self, group: GroupId, work: Callable[[StateMachine], T]) -> T:
+        """Run short `work` on the group's machine between batches, on its lane. Raises NotFound, Unavailable, and what
+        `work` raises; a Corrupt or StorageFailed stops the replica or the node as anywhere.
+        """
+        return await self._quarantines.examine(self._replica(group), work)
+
+    def set_alarm(self, group: GroupId, alarm: str | None) -> None:
+        """Say in the group's status what the cluster cannot mend by itself; None: nothing any more."""
+        replica = self._engine.replicas.get(group)
+        if replica is not None:
+            replica.alarm = alarm
+
     async def create_replica(self, group: GroupId, replica: ReplicaId) -> None:
         """An empty replica that waits to be added to the group. Discards an older local one that is not in use.
         Idempotent for the same id. Raises Conflict if a working replica of the group lives here.
@@ -216,7 +241,8 @@ class Host:
 
     def serves(self, group: GroupId) -> bool:
         """Whether a working replica of the group is here. Cheap, unlike `status`: every request asks."""
-        return group in self._engine.replicas
+        replica = self._engine.replicas.get(group)
+        return replica is not None and replica.quarantined is None
 
     def leader_node(self, group: GroupId) -> NodeId:
         """Where the leader is as far as the local replica knows; 0 if it does not, or is not here."""

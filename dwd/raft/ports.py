@@ -12,6 +12,26 @@ from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
 from dwd.raft.core.types import Entry, HardState, SnapshotMeta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateHash:
+    """What a machine's state came to right before the entry at `index`, by the definition of that number."""
+
+    index: LogIndex
+    definition: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """How far a machine came in recomputing its hash from what is stored."""
+
+    finished: bool
+    rows: int
+    """Read in this step."""
+    found: str | None = None
+    """After the last step: what differs from what was recorded, None when all is well."""
+
+
 class StateMachine(Protocol):
     """One group's replicated state: a SQLite database that knows its own position.
 
@@ -43,8 +63,28 @@ class StateMachine(Protocol):
 
     def install_snapshot(self, source: Path, expected: SnapshotMeta) -> None:
         """Verify `source` (integrity, identity, position), make it the live generation durably, reopen.
-        The file is consumed. Raises Corrupt, leaving the present generation live.
+        The file is consumed. Raises Corrupt, leaving the present generation live. Ends a quarantine.
         """
+        ...
+
+    def state_hash(self, index: LogIndex | None = None) -> StateHash | None:
+        """What was recorded at the checkpoint of that index, or at the newest; None if nothing is known of it. Any
+        thread.
+        """
+        ...
+
+    def scan(self, rows_max: int) -> Scan:
+        """One step of recomputing the hash from the rows, to be compared with the one kept; after the last step the
+        next call begins anew. Raises Corrupt.
+        """
+        ...
+
+    def quarantine(self, reason: str) -> None:
+        """Remember durably that this state is not to be trusted, until a snapshot replaces it."""
+        ...
+
+    def quarantined(self) -> str | None:
+        """Why, if it is. Any thread."""
         ...
 
     def close(self) -> None: ...

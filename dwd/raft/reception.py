@@ -35,7 +35,7 @@ class Reception:
         """Tells the core whether the target took all of it, so that it sends the rest from the log."""
         del node
         replica = self._engine.replicas.get(request.group)
-        if replica is None or replica.id != request.source:
+        if replica is None or replica.id != request.source or replica.quarantined is not None:
             raise NotFound("raft.no_replica", "the replica asked for a snapshot does not live here")
         whole = False
         try:

@@ -7,14 +7,13 @@ only tell the core and stir the loop. An exception of `guarded` work stops this 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound
+from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound, Unavailable
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, hex_id
 from dwd.raft.applier import Applier
 from dwd.raft.core.configuration_codec import decode_configuration
@@ -23,6 +22,7 @@ from dwd.raft.core.messages import Message, ReadRequest
 from dwd.raft.core.node import Node
 from dwd.raft.core.types import NO_REPLICA, Configuration, Entry, EntryKind, Role, SnapshotMeta
 from dwd.raft.handover import Handover
+from dwd.raft.installs import Installs
 from dwd.raft.leadership import NO_NODE, Leadership
 from dwd.raft.leaving import Leaving
 from dwd.raft.ports import LogWrite
@@ -30,13 +30,10 @@ from dwd.raft.proposals import Proposal, Proposals
 from dwd.raft.reads import Reads
 from dwd.raft.round_pace import ASKED_MAX, RoundPace
 from dwd.raft.surroundings import Surroundings
-from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS
+from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS, RESEEDED
 from dwd.raft.transport import Absence, Absent, Parcel
 
 _log = structlog.get_logger("dwd.raft")
-
-INSTALL_RETRY_SECONDS = 1.0
-"""After a snapshot found no space."""
 
 
 class Replica:
@@ -75,19 +72,20 @@ class Replica:
         self._pace = RoundPace()
         self._asked: list[ReadRequest] = []
         """Reads of other replicas, for the next round."""
+        self.quarantined: str | None = applier.machine.quarantined()
+        """Why the state here is not to be trusted; see `dwd.raft.quarantine`."""
+        self.alarm: str | None = None
         self._round_timer: asyncio.TimerHandle | None = None
         self.absent: dict[ReplicaId, Absence] = {}
         """Replicas whose node said that it cannot speak for them, until they speak."""
         self.began = around.clock.monotonic()
         self.heard_leader = float("-inf")
-        self._fetched_file: tuple[SnapshotMeta, Path] | None = None
         self.closed = False
         self._routes: dict[ReplicaId, NodeId] = {}
         self._around = around
-        self._held: deque[Effects] | None = None
-        """Effects whose persisting and applying wait for a snapshot that is being installed."""
+        self.installs = Installs(self, around)
         self._unpersisted = 0
-        self._refresh_routes()
+        self.refresh_routes()
 
     # -- what the loop calls ------------------------------------------------------------------------------------
 
@@ -109,6 +107,9 @@ class Replica:
                     self.core.step(parcel)
 
     def tick(self, now: float) -> None:
+        self.core.allow_leading(allowed=self.quarantined is None)
+        if self.quarantined is not None:
+            self.installs.ask_for_state()
         self.core.tick(hindered=self._hindrance() is not None)
         self.proposals.overdue(now)
         self.handover.tick(now, self.core)
@@ -168,13 +169,8 @@ class Replica:
     def _perform(self, effects: Effects) -> None:
         if effects.messages_now:
             self._send(effects.messages_now)
-        if self._held is not None:
-            self._held.append(effects)
-        elif effects.snapshot is not None:
-            self._held = deque()
-            self._around.spawn(self.group, self._install(effects, effects.snapshot), name="install")
-        else:
-            self._persist(effects)
+        if not self.installs.takes(effects):
+            self.persist(effects)
         self._answer(effects)
         for fetch in effects.fetches:
             self._around.spawn(self.group, self._fetch(fetch), name="fetch")
@@ -194,7 +190,7 @@ class Replica:
         if effects.reads_refused:
             self.reads.refused(effects.reads_refused)
 
-    def _persist(self, effects: Effects) -> None:
+    def persist(self, effects: Effects) -> None:
         """Duties 2 to 4 of effects whose snapshot, if any, is installed."""
         if effects.must_persist() or effects.tail_confirmed:
             write = LogWrite(
@@ -208,7 +204,7 @@ class Replica:
             self._unpersisted += 1
             self._around.persister.queue(write, partial(self._durable, effects))
             if any(entry.kind is EntryKind.CONFIGURATION for entry in effects.entries):
-                self._refresh_routes()
+                self.refresh_routes()
         elif self._unpersisted:
             if effects.messages_durable:
                 self._unpersisted += 1
@@ -234,28 +230,20 @@ class Replica:
         else:
             self._around.stir(self.group)
 
-    async def _install(self, effects: Effects, meta: SnapshotMeta) -> None:
-        """Duty 2 of effects with a snapshot; what came meanwhile follows."""
-        fetched, self._fetched_file = self._fetched_file, None
-        if fetched is None or fetched[0] != meta:
-            raise InvariantViolation("the core installs a snapshot that was not fetched", group=self.group)
-        while True:
-            try:
-                await self.applier.install(fetched[1], meta)
-                break
-            except NoSpace as error:
-                _log.error("no space to install a snapshot", **self.names(), error=error.message)
-                await asyncio.sleep(INSTALL_RETRY_SECONDS)
-        if self.closed:
-            return
-        self.configurations[:] = [(meta.index, meta.configuration)]
-        held, self._held = self._held or deque(), None
-        self._refresh_routes()
-        self._persist(effects)
-        for later in held:
-            self._persist(later)
-        self.reads.applied(self.applier.applied)
-        _log.info("snapshot installed", **self.names(), index=meta.index)
+    def end_quarantine(self) -> None:
+        """A snapshot has replaced the state."""
+        if self.quarantined is not None:
+            RESEEDED.add(1, group=self.group)
+            _log.warning("replica is re-seeded and out of quarantine", **self.names(), reason=self.quarantined)
+            self.quarantined = None
+            self.core.allow_leading(allowed=True)
+
+    def begin_quarantine(self, reason: str) -> None:
+        """The machine has noted it. Whoever reads here is sent elsewhere; nothing more is applied."""
+        self.quarantined = reason
+        self.applier.halt()
+        self.reads.close(quarantined(self.group))
+        self.core.allow_leading(allowed=False)
         self._around.stir(self.group)
 
     async def _fetch(self, fetch: Fetch) -> None:
@@ -330,16 +318,7 @@ class Replica:
 
     def snapshot_fetched(self, meta: SnapshotMeta, path: Path) -> None:
         """The offer's file is here. It is consumed, or deleted if it is no longer wanted."""
-        if self._held is not None:
-            path.unlink(missing_ok=True)
-            self.snapshot_abandoned()
-            return
-        self._fetched_file = (meta, path)
-        self.core.snapshot_fetched(meta)
-        self.pump()
-        if self._held is None:
-            self._fetched_file = None
-            path.unlink(missing_ok=True)
+        self.installs.fetched(meta, path)
 
     def snapshot_abandoned(self) -> None:
         self.core.snapshot_abandoned()
@@ -376,7 +355,7 @@ class Replica:
         self.absent[absent.source] = absent.reason
         self.core.report_unreachable(absent.source)
 
-    def _refresh_routes(self) -> None:
+    def refresh_routes(self) -> None:
         for member in self.core.status().configuration.members:
             self._routes[member.replica] = member.node
         self._publish_leader()
@@ -384,3 +363,7 @@ class Replica:
     def _forget_strangers(self, configuration: Configuration) -> None:
         members = {member.replica for member in configuration.members}
         self.absent = {replica: reason for replica, reason in self.absent.items() if replica in members}
+
+
+def quarantined(group: GroupId) -> Unavailable:
+    return Unavailable("raft.quarantined", "this node's copy of the group is not trusted; ask another", group=group)

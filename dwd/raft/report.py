@@ -50,6 +50,9 @@ def describe(
         snapshot=transfers.progress(group),
         tail_doubt=status.tail_doubt,
         failed=None,
+        quarantined=replica.quarantined,
+        state_hash=replica.applier.machine.state_hash(),
+        alarm=replica.alarm,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dwd.base.errors import DwError
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
 from dwd.raft.core.types import Configuration, Member, Role
+from dwd.raft.ports import StateHash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +73,9 @@ class GroupStatus:
     tail_doubt: bool
     """The log lost its tail: the replica acknowledges nothing until a leader has confirmed its log."""
     failed: DwError | None
+    quarantined: str | None = None
+    """Why the state here is not trusted: the replica votes, but neither leads nor serves until it is re-seeded."""
+    state_hash: StateHash | None = None
+    """At the newest checkpoint applied here."""
+    alarm: str | None = None
+    """What an operator must know and the cluster cannot mend by itself, as far as this replica's node found out."""

@@ -11,6 +11,7 @@ from dwd.base.errors import Corrupt, NoSpace, StorageFailed
 from dwd.base.ids import LogIndex, Stamp, Term
 from dwd.raft.core.configuration_codec import decode_configuration, encode_configuration
 from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, SnapshotMeta
+from dwd.raft.ports import Scan, StateHash
 
 
 class DictDisk:
@@ -19,6 +20,7 @@ class DictDisk:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.position = EMPTY_SNAPSHOT
+        self.quarantine: str | None = None
 
 
 class DictMachine:
@@ -106,9 +108,22 @@ class DictMachine:
         )
         if position != expected:
             raise Corrupt("test.snapshot", "not the snapshot that was announced")
-        self.disk.values, self.disk.position = content["values"], position
+        self.disk.values, self.disk.position, self.disk.quarantine = content["values"], position, None
         self.installed += 1
         source.unlink()
+
+    def state_hash(self, index: LogIndex | None = None) -> StateHash | None:
+        del index
+        return None
+
+    def scan(self, rows_max: int) -> Scan:
+        return Scan(finished=True, rows=min(rows_max, len(self.disk.values)))
+
+    def quarantine(self, reason: str) -> None:
+        self.disk.quarantine = reason
+
+    def quarantined(self) -> str | None:
+        return self.disk.quarantine
 
     def close(self) -> None:
         self.closed = True

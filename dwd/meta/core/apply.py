@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,7 +43,16 @@ class RegisterSession:
     """The first command of a session."""
 
 
-Command = ControlCommand | ShardCommand | RegisterSession
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Every replica records its state hash by this definition, as of all entries before this one."""
+
+    definition: int
+
+
+Command = ControlCommand | ShardCommand | RegisterSession | Checkpoint
+Record = Callable[[int], None]
+"""Called with a checkpoint's definition once every row is as it is to be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +107,10 @@ class ShardCommands:
 class Engine:
     """One group's state machine without its file."""
 
-    def __init__(self, tx: Tx, commands: Commands) -> None:
+    def __init__(self, tx: Tx, commands: Commands, record: Record) -> None:
         self._tx = tx
         self._commands = commands
+        self._record = record
         self._sessions = Sessions()
         self._sessions.load(tx)
 
@@ -126,6 +137,10 @@ class Engine:
         self._sessions.flush(self._tx)
 
     def _execute(self, command: Command, at: At) -> Outcome:
+        if isinstance(command, Checkpoint):
+            self.flush()
+            self._record(command.definition)
+            return Receipt(index=at.index, stamp=at.stamp)
         before = self._tx.changes()
         try:
             return self._commands.apply(command, at)

@@ -89,6 +89,7 @@ class Sessions:
 
     def remember(self, session: int, sequence: int, outcome: bytes) -> None:
         self._sessions[session].results[sequence] = outcome
+        self._dirty.add(session)
 
     def flush(self, tx: Tx) -> None:
         """Write what the batch changed."""

@@ -164,6 +164,11 @@ def read_position(connection: apsw.Connection) -> SnapshotMeta:
     )
 
 
+def read_version(connection: apsw.Connection) -> int:
+    """The active version of the group's commands."""
+    return _number(connection, "SELECT version FROM position")
+
+
 def write_position(connection: apsw.Connection, position: SnapshotMeta) -> None:
     connection.execute(
         "UPDATE position SET log_index = ?, term = ?, stamp = ?, configuration = ?",

@@ -2,6 +2,7 @@ r"""Which of a group's databases is live: generation directories and one fsynced
 
     <group>/CURRENT            "gen-00000003\n"
     <group>/gen-00000003/state.db (and SQLite's -wal, -shm)
+    <group>/gen-00000003/QUARANTINE (why this state is not to be trusted; mostly absent)
 
 Invariant: a database file keeps its directory for life. One is never renamed over another: a left-over -wal would be
 replayed into it (raft.md section 3).
@@ -18,6 +19,8 @@ from dwd.runtime.files import Files
 
 CURRENT = "CURRENT"
 DATABASE = "state.db"
+QUARANTINE = "QUARANTINE"
+"""Beside the database of a generation that is not to be trusted; says why. It goes when its generation does."""
 _NAME = re.compile(r"gen-(\d{8})")
 
 
@@ -62,6 +65,21 @@ class Generations:
         self._files.sync_directory(database.parent)
         self._files.sync_directory(self._directory)
         self._files.write_durably(self._directory / CURRENT, f"{database.parent.name}\n".encode())
+
+    def quarantine(self, reason: str) -> None:
+        """Durably: the live generation is not to be trusted."""
+        path = self._require_live().parent / QUARANTINE
+        self._files.write_durably(path, reason.encode())
+
+    def quarantined(self) -> str | None:
+        path = self._require_live().parent / QUARANTINE
+        return self._files.read(path).decode(errors="replace") if self._files.exists(path) else None
+
+    def _require_live(self) -> Path:
+        path = self.live()
+        if path is None:
+            raise Corrupt("meta.database_missing", f"{self._directory} has no live database")
+        return path
 
     def sweep(self) -> None:
         """Remove every generation but the live one."""

@@ -25,8 +25,11 @@ from dwd.meta.core.tx import At
 from dwd.meta.store import database
 from dwd.meta.store.database import SqliteTx, translated
 from dwd.meta.store.generations import Generations
+from dwd.meta.store.row_hash import DEFINITION
+from dwd.meta.store.state_hash import StateKeeper
 from dwd.raft.core.configuration_codec import decode_configuration
-from dwd.raft.core.types import Entry, EntryKind, SnapshotMeta
+from dwd.raft.core.types import EMPTY_SNAPSHOT, Configuration, Entry, EntryKind, SnapshotMeta
+from dwd.raft.ports import Scan, StateHash
 from dwd.runtime.files import Files
 
 Changed = Callable[[frozenset[Part]], None]
@@ -64,6 +67,9 @@ class SqliteMachine:
         self._on_changed = on_changed
         self._generations = Generations(directory, files)
         self._damaged: Corrupt | None = None
+        self._quarantined: str | None = None
+        self._at = EMPTY_SNAPSHOT
+        """Where the command stands that is being applied."""
         with translated("opening the database"):
             path = self._generations.live() or self._create()
             self._generations.sweep()
@@ -149,6 +155,27 @@ class SqliteMachine:
         self._generations.sweep()
         self._tell(everything=True)
 
+    def state_hash(self, index: LogIndex | None = None) -> StateHash | None:
+        """At `index` only on the group's lane."""
+        newest = self._keeper.newest
+        if index is None or (newest is not None and newest.index == index):
+            return newest
+        self._require_sound()
+        with translated("looking up a checkpoint"):
+            return self._keeper.recorded(index)
+
+    def scan(self, rows_max: int) -> Scan:
+        self._require_sound()
+        with translated("scanning the rows"):
+            return self._keeper.scan(rows_max, self._position)
+
+    def quarantine(self, reason: str) -> None:
+        self._generations.quarantine(reason)
+        self._quarantined = reason
+
+    def quarantined(self) -> str | None:
+        return self._quarantined
+
     def close(self) -> None:
         self._connection.close()
 
@@ -176,12 +203,16 @@ class SqliteMachine:
     def _load(self, path: Path, *, number: int) -> None:
         self._position = database.read_position(self._connection)
         self._live = Live(path=path, number=number)
+        self._quarantined = self._generations.quarantined()
+        self._version = database.read_version(self._connection)
+        self._keeper = StateKeeper(self._connection, group=self._group)
         self._restart_engine()
 
     def _restart_engine(self) -> None:
+        self._keeper.load(self._position.index)
         tx = SqliteTx(self._connection)
         self._control = ControlCommands(tx) if self._group == CONTROL_GROUP else None
-        self._engine = Engine(tx, self._control or ShardCommands(tx))
+        self._engine = Engine(tx, self._control or ShardCommands(tx), self._record)
 
     def _apply_all(self, entries: Sequence[Entry]) -> tuple[SnapshotMeta, list[Outcome | None]]:
         index, configuration = self._position.index, self._position.configuration
@@ -192,16 +223,17 @@ class SqliteMachine:
             index = entry.index
             match entry.kind:
                 case EntryKind.COMMAND:
+                    self._at = _position_of(entry, configuration)
                     outcomes.append(self._apply_one(entry))
                 case EntryKind.CONFIGURATION:
                     configuration = decode_configuration(entry.payload)
                     outcomes.append(None)
                 case EntryKind.NOOP:
                     outcomes.append(None)
-        last = entries[-1]
-        position = SnapshotMeta(index=index, term=last.term, stamp=last.stamp, configuration=configuration)
+        position = _position_of(entries[-1], configuration)
         self._engine.flush()
         database.write_position(self._connection, position)
+        self._keeper.store(position.index)
         return position, outcomes
 
     def _apply_one(self, entry: Entry) -> Outcome:
@@ -210,6 +242,13 @@ class SqliteMachine:
         except Corrupt as error:
             raise InvariantViolation("a committed command cannot be read", index=entry.index) from error
         return self._engine.apply(envelope, At(index=entry.index, stamp=entry.stamp))
+
+    def _record(self, definition: int) -> None:
+        """A checkpoint is applied, and every row is as it is to be compared. One by a definition that is not known
+        here is passed over: whoever compares learns nothing from this replica.
+        """
+        if definition == DEFINITION:
+            self._keeper.record(self._at, version=self._version)
 
     def _roll_back(self) -> None:
         """Back to before the batch, memory too. SQLite may have rolled back by itself already."""
@@ -248,6 +287,10 @@ class SqliteMachine:
                 "meta.snapshot_position",
                 f"the snapshot stands at {found.index} of term {found.term}, not where it should ({expected.index})",
             )
+
+
+def _position_of(entry: Entry, configuration: Configuration) -> SnapshotMeta:
+    return SnapshotMeta(index=entry.index, term=entry.term, stamp=entry.stamp, configuration=configuration)
 
 
 def _applied_in(path: Path, vfs: str) -> int:

@@ -68,6 +68,10 @@ class Configurations:
         while len(self._history) > 1 and self._history[1][0] <= commit:
             del self._history[0]
 
+    def between(self, after: int, upto: int) -> tuple[tuple[LogIndex, Configuration], ...]:
+        """Those set by entries in (after, upto], as far as they are not settled."""
+        return tuple(known for known in self._history if after < known[0] <= upto)
+
     def reset(self, index: LogIndex, configuration: Configuration) -> None:
         self._history = [(index, configuration)]
         self._refresh()

@@ -21,7 +21,9 @@ from dwd.raft.core.types import NO_REPLICA, Entry, EntryKind, MemberRole, Role
 
 
 def may_campaign(state: State) -> bool:
-    """Voters of positive priority do."""
+    """Voters of positive priority do, unless the shell keeps them from leading."""
+    if not state.may_lead:
+        return False
     me = state.configurations.candidate(state.replica, state.commit)
     return me is not None and me.role is not MemberRole.WITNESS and me.priority > 0
 
@@ -89,6 +91,13 @@ def _leader_gone(state: State) -> None:
     state.timers.patience = stagger_ticks(state)
     if state.timers.patience == 0 and may_campaign(state):
         campaign(state)
+
+
+def allow_leading(state: State, *, allowed: bool) -> None:
+    """Who stands for election gives up when it may not lead. A leader resigns (`transfer.resign`)."""
+    state.may_lead = allowed
+    if not allowed and state.role in {Role.PRE_CANDIDATE, Role.CANDIDATE}:
+        become_follower(state, state.term, NO_REPLICA)
 
 
 def forget_leader(state: State) -> None:

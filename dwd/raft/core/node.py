@@ -29,6 +29,7 @@ from dwd.raft.core.types import (
     JointChange,
     ProposalId,
     ReadId,
+    Role,
     SnapshotMeta,
     WriteId,
 )  # fmt: skip
@@ -102,6 +103,16 @@ class Node:
         """To whom leadership is being handed: nothing is taken meanwhile. 0 mostly."""
         return NO_REPLICA if self._state.transfer is None else self._state.transfer.target
 
+    def allow_leading(self, *, allowed: bool) -> None:
+        """Whether this replica may stand for election and lead. One that may not still votes and acknowledges; hand
+        leadership over first: a leader told so steps down at once. May be called on every tick.
+        """
+        if allowed != self._state.may_lead:
+            elect.allow_leading(self._state, allowed=allowed)
+            if not allowed and self._state.role is Role.LEADER:
+                transfer.resign(self._state)
+            check(self._state)
+
     def report_unreachable(self, replica: ReplicaId) -> None:
         """The stream to or from `replica` broke. A leader probes it; a follower whose leader it is stops waiting."""
         elect.report_unreachable(self._state, replica)
@@ -125,6 +136,20 @@ class Node:
         """
         snapshot.fetched(self._state, meta)
         check(self._state)
+
+    def machine_replaces(self, meta: SnapshotMeta) -> bool:
+        """Whether a state machine at `meta` may take the place of the present one without touching the log: its
+        position is at or after what is applied, and durable in this very log.
+        """
+        return snapshot.replaces(self._state, meta)
+
+    def machine_replaced(self, meta: SnapshotMeta) -> tuple[tuple[LogIndex, Configuration], ...]:
+        """It has: entries up to `meta.index` need not be applied any more; those already handed out that follow must.
+        Returns the configurations among what is skipped. Raises InvariantViolation unless `machine_replaces`.
+        """
+        skipped = snapshot.replaced(self._state, meta)
+        check(self._state)
+        return skipped
 
     def snapshot_abandoned(self) -> None:
         """Fetching the offer failed; the leader will offer again."""

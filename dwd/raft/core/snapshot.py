@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex, ReplicaId
-from dwd.raft.core import doubt
+from dwd.raft.core import commit, doubt
 from dwd.raft.core.messages import SnapshotOffer
 from dwd.raft.core.state import State
 from dwd.raft.core.status import ProgressState
-from dwd.raft.core.types import NO_REPLICA, Role, SnapshotMeta
+from dwd.raft.core.types import NO_REPLICA, Configuration, Role, SnapshotMeta
 
 
 def offer(state: State, target: ReplicaId) -> None:
@@ -55,6 +55,24 @@ def fetched(state: State, meta: SnapshotMeta) -> None:
     state.outbox.hard_state_changed = True
     if state.leader != NO_REPLICA:
         doubt.acknowledge(state, meta.index)
+
+
+def replaces(state: State, meta: SnapshotMeta) -> bool:
+    """Whether a state machine at `meta` may take the place of the one here, the log going on behind it as it is."""
+    return state.applied <= meta.index <= state.log.stable and state.log.term_of(meta.index) == meta.term
+
+
+def replaced(state: State, meta: SnapshotMeta) -> tuple[tuple[LogIndex, Configuration], ...]:
+    """It did. Its position is committed, for a state machine holds nothing else. Returns the configurations of the
+    entries that need not be applied any more.
+    """
+    if not replaces(state, meta):
+        raise InvariantViolation("a state machine that the log does not continue", index=meta.index)
+    skipped = state.configurations.between(state.applied, meta.index)
+    state.commit_to(meta.index)
+    state.handed = LogIndex(max(state.handed, meta.index))
+    commit.applied(state, meta.index)
+    return skipped
 
 
 def reported(state: State, replica: ReplicaId, *, ok: bool) -> None:

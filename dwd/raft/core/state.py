@@ -81,6 +81,8 @@ class State:
     """The last index handed out for applying."""
     doubt: TailDoubt | None
     role: Role = Role.FOLLOWER
+    may_lead: bool = True
+    """The shell says no while this replica's state or clock cannot be trusted; its vote counts all the same."""
     leader: ReplicaId = NO_REPLICA
     verified: LogIndex = ZERO_INDEX
     """A follower's log equals its present leader's up to here, as far as it knows."""

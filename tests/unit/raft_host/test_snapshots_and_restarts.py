@@ -256,11 +256,11 @@ async def test_a_later_offer_is_taken_when_a_file_came_during_an_install(tmp_pat
         replica = node.host._engine.replicas[GROUP]
         abandoned: list[bool] = []
         replica.snapshot_abandoned = lambda: abandoned.append(True)  # type: ignore[method-assign]
-        replica._held = deque()
+        replica.installs._held = deque()
         file = tmp_path / "fetched"
         file.write_bytes(b"x")
         replica.snapshot_fetched(replica.applier.machine.position(), file)
-        replica._held = None
+        replica.installs._held = None
         assert abandoned == [True]
         assert not file.exists()
 
