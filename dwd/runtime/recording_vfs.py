@@ -18,14 +18,15 @@ _DIRECTORY_SYNCED = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURN
 
 
 class RecordingVfs(apsw.VFS):
-    """Registered under RECORDING_VFS while it lives."""
+    """Registered under `name` while it lives. `base` is the VFS that does the work, empty for the system's."""
 
-    def __init__(self, undo: UndoLog, name: str = RECORDING_VFS) -> None:
+    def __init__(self, undo: UndoLog, name: str = RECORDING_VFS, *, base: str = "") -> None:
         self._undo = undo
-        super().__init__(name, "")
+        self._base = base
+        super().__init__(name, base)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
-        return _RecordingVfsFile(self._undo, name, flags)
+        return _RecordingVfsFile(self._undo, self._base, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802 - SQLite's name
         path = Path(filename)
@@ -37,13 +38,13 @@ class RecordingVfs(apsw.VFS):
 
 
 class _RecordingVfsFile(apsw.VFSFile):
-    def __init__(self, undo: UndoLog, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+    def __init__(self, undo: UndoLog, base: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         filename = name.filename() if isinstance(name, apsw.URIFilename) else name
         path = Path(filename) if filename else None
         creating = path is not None and not path.exists()
         if path is not None and creating:
             undo.created(path)
-        super().__init__("", name, flags)
+        super().__init__(base, name, flags)
         syncs_directory = path is not None and creating and flags[0] & _DIRECTORY_SYNCED
         self._created_in = path.parent if path is not None and syncs_directory else None
         self._undo = undo

@@ -102,9 +102,9 @@ class Group:
         self.machine.close()
 
 
-def content_hash(path: Path, *, without: Sequence[str] = ()) -> str:
+def content_hash(path: Path, *, without: Sequence[str] = (), vfs: str = "") -> str:
     """Of all rows of all tables."""
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), vfs=vfs or None)
     digest = hashlib.sha256()
     names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
     for name in names:

@@ -1,0 +1,56 @@
+"""Nothing of a term leaves before that term and the vote in it are durable; what is acknowledged is durable (raft.md
+section 1, and the promise at `dwd.raft.core.effects`). Durable is what the log store said was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.raft.core.messages import AppendReply, VoteReply, VoteRequest
+from dwd.raft.ports import LogWrite
+from dwd.raft.transport import Absent, Parcel
+from tests.sim.watching import Checker, Watch
+
+
+@dataclass(slots=True)
+class _Durable:
+    term: int = 0
+    vote: int = 0
+    last: int = 0
+
+
+class Durability(Checker):
+    name = "durability"
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._durable: dict[tuple[int, int], _Durable] = {}
+
+    def recovered(self, group: GroupId, replica: ReplicaId, log: Any) -> None:
+        last = log.entries[-1].index if log.entries else log.compacted.index
+        self._durable[group, replica] = _Durable(log.hard_state.term, log.hard_state.vote, last)
+
+    def written(self, write: LogWrite) -> None:
+        known = self._durable.setdefault((write.group, write.replica), _Durable())
+        if write.hard_state is not None:
+            known.term, known.vote = write.hard_state.term, write.hard_state.vote
+        if write.reset is not None:
+            known.last = write.reset.index
+        if write.entries:
+            known.last = write.entries[-1].index
+
+    def sending(self, node: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
+        for parcel in parcels:
+            if isinstance(parcel, Absent) or (isinstance(parcel, VoteRequest | VoteReply) and parcel.pre):
+                continue
+            known = self._durable.get((group, parcel.source)) or _Durable()
+            if parcel.term > known.term:
+                self.report(f"group {group}: {parcel} left while term {known.term} was durable")
+            elif isinstance(parcel, VoteReply) and parcel.granted and parcel.term == known.term:
+                if known.vote != parcel.target:
+                    self.report(f"group {group}: {parcel} left while the durable vote was for {known.vote:x}")
+            elif isinstance(parcel, AppendReply) and parcel.accepted and parcel.match > known.last:
+                self.report(f"group {group}: {parcel} left while {known.last} was durable")

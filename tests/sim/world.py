@@ -1,0 +1,237 @@
+"""A cluster in one process, driven by one seed: nodes, network, clients, faults and checkers.
+
+`run(plan)` starts it, lets clients and faults at it, heals everything, and says what was found. Everything that happens
+is decided by the seed: one loop of virtual time, no threads, and random numbers from streams of that seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dwd.base.ids import CONTROL_GROUP, GroupId, LogIndex, NodeId, ReplicaId
+from dwd.meta.core.control.commands import InitialiseCluster
+from dwd.meta.core.control.rows import ShardRange
+from dwd.raft.core.types import Configuration, Member, MemberRole
+from tests.linearizability.checker import check
+from tests.linearizability.events import Event
+from tests.sim import settle
+from tests.sim.checkers.acknowledged import Acknowledged
+from tests.sim.checkers.durability import Durability
+from tests.sim.checkers.election_safety import ElectionSafety
+from tests.sim.checkers.exactly_once import ExactlyOnce
+from tests.sim.checkers.leader_completeness import LeaderCompleteness
+from tests.sim.checkers.log_matching import LogMatching
+from tests.sim.checkers.state_machines import StateMachines
+from tests.sim.clients import Client
+from tests.sim.nemesis import Nemesis
+from tests.sim.network import Network
+from tests.sim.plan import Plan
+from tests.sim.process import SimNode
+from tests.sim.watching import Violation, Watch, watched_cores
+from tests.twins.meta_group import CLUSTER, SHARD
+from tests.twins.meta_nodes import add_node
+from tests.twins.virtual_time import SeededRng, VirtualLoop
+
+START_SECONDS = 60.0
+STEP_SECONDS = 0.05
+MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run came to. `digest` says in what order everything happened: equal for equal seeds."""
+
+    seed: int
+    violations: tuple[Violation, ...]
+    sim_seconds: float
+    wall_seconds: float
+    counts: Counter[str]
+    digest: int
+
+
+class World:
+    def __init__(self, plan: Plan, loop: VirtualLoop, root: Path) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.root = root
+        self.rng = SeededRng(plan.seed)
+        self.workload_rng = SeededRng(self.rng.bits(60))
+        self.counts: Counter[str] = Counter()
+        self.history: list[Event] = []
+        self.busy = False
+        self.watch = Watch(loop.time)
+        machines = StateMachines(self.watch)
+        self.watch.use(
+            [
+                ElectionSafety(self.watch),
+                LogMatching(self.watch),
+                LeaderCompleteness(self.watch),
+                machines,
+                ExactlyOnce(self.watch),
+                Durability(self.watch),
+                Acknowledged(self.watch, machines),
+            ]
+        )
+        self.network = Network(loop, SeededRng(self.rng.bits(60)))
+        self.network.watch = self.watch.sending
+        timing = SeededRng(self.rng.bits(60))
+        loop.work_seconds = lambda: timing.uniform(0.0001, 0.001)
+        self.nodes = [SimNode(self, number) for number in range(1, plan.nodes + 1)]
+        self.nemesis = Nemesis(self, SeededRng(self.rng.bits(60)))
+
+    # -- what nodes tell ------------------------------------------------------------------------------------------
+
+    def power_lost(self, node: SimNode) -> None:
+        """In the middle of a write: the rest follows when that has unwound."""
+        self.loop.call_soon(lambda: self.nemesis.fell(node, power=True), context=self._context)
+
+    def gave_up(self, node: SimNode, why: str) -> None:
+        """It stopped by itself."""
+        self.counts["gave_up"] += 1
+        if not self.nemesis.excuses(node):
+            self.watch.report("health", f"node {node.id} gave up: {why}")
+        self.loop.call_soon(lambda: self.nemesis.fell(node, power=True), context=self._context)
+
+    def acknowledged(self, key: str, index: LogIndex, value: str) -> None:
+        del key
+        self.watch.acknowledged(SHARD, index, value)
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        self._context = copy_context()
+        await self._begin()
+        self.began = self.loop.time()
+        self.busy = True
+        clients = [Client(self, number) for number in range(self.plan.clients)]
+        pause = self.plan.clients / self.plan.operations_per_second
+        tasks = [self.loop.create_task(client.run(pause)) for client in clients]
+        tasks.append(self.loop.create_task(self.nemesis.run()))
+        until = self.began + self.plan.seconds
+        while self.loop.time() < until and not self.watch.violations:
+            await asyncio.sleep(STEP_SECONDS)
+            for task in tasks:
+                if task.done() and task.exception() is not None:
+                    raise task.exception()  # type: ignore[misc]
+        if not self.watch.violations:
+            await self.nemesis.heal()
+            await settle.until_settled(self)
+        self.busy = False
+        if not self.watch.violations:
+            await settle.read_everywhere(self, clients)
+        if not self.watch.violations:
+            settle.compare_databases(self)
+            for violation in check(self.history):
+                self.watch.report("linearizability", str(violation))
+        self.ended = self.loop.time()
+        for task in tasks:
+            task.cancel()
+
+    async def _begin(self) -> None:
+        for node in self.nodes:
+            node.start()
+        await self._until(lambda: all(node.ready for node in self.nodes))
+        first = Configuration(
+            members=tuple(
+                Member(node=node.id, replica=ReplicaId(100 + node.id), role=MemberRole.VOTER) for node in self.nodes
+            )
+        )
+        for group in (CONTROL_GROUP, SHARD):
+            for node in self.nodes:
+                await node.run(lambda _, node=node, group=group: node.host.bootstrap(group, first))  # type: ignore[misc]
+        ranges = (ShardRange(start=b"", group=SHARD),)
+        commands: list[Any] = [
+            InitialiseCluster(
+                cluster=CLUSTER, name="c", authority_certificate=b"", sealed_authority_key=b"", keyring_version=1,
+                shards=ranges,
+            ),
+            *(add_node(node.id) for node in self.nodes),
+        ]  # fmt: skip
+        for command in commands:
+            deadline = self.loop.time() + START_SECONDS
+            await self.nodes[0].run(lambda c, command=command, deadline=deadline: c.control(command, deadline=deadline))  # type: ignore[misc]
+
+    async def _until(self, condition: Any) -> None:
+        deadline = self.loop.time() + START_SECONDS
+        while not condition():
+            if self.loop.time() > deadline or self.watch.violations:
+                raise AssertionError(f"the world does not start: {self.watch.violations}")
+            await asyncio.sleep(STEP_SECONDS)
+
+    def leader(self, group: GroupId) -> SimNode | None:
+        """Of the latest term."""
+        leading = [node for node in self.nodes if node.leads(group)]
+        return max(leading, key=lambda n: n.host.status(group).term, default=None)  # type: ignore[union-attr]
+
+    def node(self, node: NodeId) -> SimNode:
+        return self.nodes[node - 1]
+
+    def close(self) -> None:
+        for node in self.nodes:
+            if node.endpoint is not None:
+                node.endpoint.life.over = True
+            node.disk.close()
+
+
+def run(plan: Plan) -> Outcome:
+    """One world from start to end."""
+    _allow_files()
+    base = MEMORY if MEMORY.is_dir() else None
+    root = Path(tempfile.mkdtemp(prefix="dwd-sim-", dir=base))
+    loop = VirtualLoop()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    began, used = time.perf_counter(), time.process_time()
+    world = None
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.set_event_loop(loop)
+        world = World(plan, loop, root)
+        with watched_cores(world.watch):
+            loop.run_until_complete(world.run())
+        wall = time.perf_counter() - began
+        world.counts["callbacks"] = loop.callbacks_run
+        world.counts["messages"] = world.network.sent
+        world.counts["cpu_ms"] = int((time.process_time() - used) * 1000)
+        return Outcome(
+            seed=plan.seed, violations=tuple(world.watch.violations), sim_seconds=world.ended, wall_seconds=wall,
+            counts=world.counts, digest=hash((loop.callbacks_run, world.network.sent, world.network.rng.bits(60))),
+        )  # fmt: skip
+    finally:
+        if world is not None:
+            world.close()
+        _bury(loop)
+        asyncio.set_event_loop(None)
+        gc.enable()
+        gc.collect()
+        sys.unraisablehook = hook
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _bury(loop: VirtualLoop) -> None:
+    """Processes that died left tasks that will never run again."""
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        coroutine: Any = task.get_coro()
+        with suppress(BaseException):
+            coroutine.close()
+    loop.close()
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 8192 <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8192, hard))
