@@ -89,6 +89,11 @@ def tables(found: consensus_pb2.RaftStatusReply) -> list[Table]:
     return made
 
 
+def members(found: consensus_pb2.RaftStatusReply) -> Table:
+    """Of the groups found."""
+    return _members(found.groups, names_of(found), with_group=False)
+
+
 def for_people(
     found: consensus_pb2.RaftStatusReply, *, width: int, height: int | None = None, whole: bool = False
 ) -> Group:
@@ -296,7 +301,7 @@ def _transfer_rows(group: consensus_pb2.RaftGroup, names: Mapping[str, str]) -> 
 
 def _bars(group: consensus_pb2.RaftGroup, names: Mapping[str, str]) -> Iterator[str]:
     for node, moving in transfers(group):
-        done, total = moving.bytes_done + moving.bytes_reused, moving.bytes_total
+        done, total = moving.bytes_done, moving.bytes_total
         filled = min(BAR_CELLS, BAR_CELLS * done // total) if total else 0
         share = f"{100 * done / total:3.0f} %" if total else "begins"
         reused = f", {format_bytes(moving.bytes_reused)} were there" if moving.bytes_reused else ""

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dwctl import raft_page
-from dwctl.output import print_line
+from dwctl.commands import raft_member
+from dwctl.commands.raft_status import ask_status, show_status
+from dwctl.raft_page import names_of
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
-from dwctl.tables import plain
+from dwctl.tables import Column, table
+from dwd.base.errors import DwError
+from dwd.base.units import format_bytes
 
-if TYPE_CHECKING:
-    from dwctl.client import AdminClient
-    from dwd.pb.admin.v1 import consensus_pb2
-
-app = typer.Typer(name="raft", help="The consensus groups: status.", no_args_is_help=True)
-REFRESH_SECONDS = 1.0
+app = typer.Typer(name="raft", help="The consensus groups: status, member, transfer, compact.", no_args_is_help=True)
+app.add_typer(raft_member.app)
 GroupsArgument = Annotated[
     list[int] | None, typer.Argument(metavar="[GROUP]...", help="Only these groups, each in full. 0 is control.")
 ]
+GroupArgument = Annotated[int, typer.Argument(min=0, help="The group; 0 is control.")]
 
 
 @app.command(epilog="Example: dwctl raft status 1 --watch")
@@ -33,47 +31,61 @@ def status(
 ) -> None:
     """Show groups with leader, members, progress, log, snapshots on their way, and what is wrong."""
     with admin(context) as client:
-        console = output(as_json).console()
-        wanted = groups or []
-        if as_json or not console.is_terminal:
-            while True:
-                found = ask_status(client, wanted)
-                if as_json:
-                    print_line(json.dumps(as_document(found)))
-                else:
-                    print_plain(found)
-                if not watch:
-                    return
-                time.sleep(REFRESH_SECONDS)
-        if not watch:
-            found = ask_status(client, wanted)
-            console.print(raft_page.for_people(found, width=console.width, whole=bool(wanted)))
-        else:
-            watch_status(client, wanted)
+        show_status(client, groups or [], watch=watch, as_json=as_json)
 
 
-def ask_status(client: AdminClient, groups: list[int]) -> consensus_pb2.RaftStatusReply:
-    return client.ask(client.raft.RaftStatus, client.raft_pb.RaftStatusRequest(groups=groups))
+@app.command(epilog="Example: dwctl raft transfer 1 --to n3")
+def transfer(
+    group: GroupArgument,
+    to: Annotated[str, typer.Option(help="The voter that is to lead, by name or id; default: the fittest.")] = "",
+    context: ContextOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Hand a group's leadership to another voter; returns once that one leads."""
+    with admin(context) as client:
+        request = client.raft_pb.TransferLeadershipRequest(group=group, node=to)
+        done = client.change(client.raft.TransferLeadership, request)
+        names = names_of(ask_status(client, [group]))
+    leader = names.get(done.leader, done.leader)
+    if done.leader == done.previous:
+        told = f"group {group} was led by {leader} already"
+    else:
+        previous = names.get(done.previous, done.previous)
+        told = f"group {group} is led by {leader}, was by {previous}; it took {done.seconds * 1000:.0f} ms"
+    output(as_json).value(as_document(done), told)
 
 
-def watch_status(client: AdminClient, groups: list[int]) -> None:
-    """Refresh in place until interrupted or the node asked goes away."""
-    from rich.live import Live
-
-    console = output(as_json=False).console()
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            found = ask_status(client, groups)
-            page = raft_page.for_people(found, width=console.width, height=console.height - 1, whole=bool(groups))
-            live.update(page, refresh=True)
-            time.sleep(REFRESH_SECONDS)
-
-
-def print_plain(found: consensus_pb2.RaftStatusReply) -> None:
-    """For pipes: lines, then tab-separated tables, an empty line before each."""
-    for line in (raft_page.title(found), *raft_page.reasons(found)):
-        print_line(line)
-    for made in raft_page.tables(found):
-        print_line("")
-        for line in plain(made):
-            print_line(line)
+@app.command(epilog="Example: dwctl raft compact 0 --node n2")
+def compact(
+    group: GroupArgument,
+    node: Annotated[str, typer.Option(help="Only on this node, by name or id.")] = "",
+    context: ContextOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Cut a group's log now, as far as its state is durable and its followers have read it."""
+    with admin(context) as client:
+        done = client.change(client.raft.CompactGroup, client.raft_pb.CompactGroupRequest(group=group, node=node)).nodes
+        names = names_of(ask_status(client, [group]))
+    columns = (
+        "node",
+        Column(name="entries cut", is_number=True),
+        Column(name="bytes cut", is_number=True),
+        Column(name="log begins at", rank=1, is_number=True),
+        Column(name="applied", rank=1, is_number=True),
+        "error",
+    )
+    rows = (
+        (
+            names.get(n.node, n.node), f"{n.entries_removed:,}", format_bytes(n.bytes_removed), str(n.first_index),
+            str(n.applied_index), n.error or "-",
+        )
+        for n in done
+    )  # fmt: skip
+    output(as_json).table(table("replicas", columns, rows), {"nodes": [as_document(n) for n in done]})
+    failed = [n for n in done if n.error]
+    if failed:
+        raise DwError(
+            "raft.compact_failed",
+            f"not on every node: {'; '.join(names.get(n.node, n.node) + ': ' + n.error for n in failed)}",
+            hint=f"see `dwctl raft status {group}`, then try again",
+        )

@@ -20,7 +20,7 @@ ADMIN_PREFIX = "/dwd.admin.v1.Admin/"
 CONSENSUS_PREFIX = "/dwd.admin.v1.Consensus/"
 BETWEEN_NODES = frozenset(
     ADMIN_PREFIX + name for name in ("NodeStatus", "NodeRecount", "ListWorkers", "SetWorker")
-) | frozenset({CONSENSUS_PREFIX + "RaftStatus"})
+) | frozenset(CONSENSUS_PREFIX + name for name in ("RaftStatus", "ChangeMembers", "TransferLeadership", "CompactGroup"))
 OPEN_TO_JOINERS = frozenset({ADMIN_PREFIX + "Join"})
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import grpc
 
 from dwd.admin.context import AdminContext
-from dwd.admin.rpc import raft_status
+from dwd.admin.rpc import group_actions, members, raft_status
+from dwd.admin.rpc.leaders import from_node
 from dwd.base.ids import GroupId
 from dwd.pb.admin.v1 import consensus_pb2 as pb
 from dwd.pb.admin.v1 import consensus_pb2_grpc
@@ -28,3 +29,14 @@ class ConsensusServicer(consensus_pb2_grpc.ConsensusServicer):
     async def RaftStatus(self, request: pb.RaftStatusRequest, context: Context) -> pb.RaftStatusReply:
         groups = frozenset(GroupId(group) for group in request.groups)
         return await raft_status.raft_status(self._context, groups, local=request.local)
+
+    async def ChangeMembers(self, request: pb.ChangeMembersRequest, context: Context) -> pb.ChangeMembersReply:
+        return await members.change_members(self._context, request, forwarded=from_node(context))
+
+    async def TransferLeadership(
+        self, request: pb.TransferLeadershipRequest, context: Context
+    ) -> pb.TransferLeadershipReply:
+        return await group_actions.transfer_leadership(self._context, request, forwarded=from_node(context))
+
+    async def CompactGroup(self, request: pb.CompactGroupRequest, context: Context) -> pb.CompactGroupReply:
+        return await group_actions.compact_group(self._context, request, forwarded=from_node(context))

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable
 from dwd.admin.context import PEER_SECONDS, AdminContext
 from dwd.base.errors import DwError, NotFound
 from dwd.base.ids import CONTROL_GROUP, GroupId, LogIndex, NodeId, hex_id
+from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import Liveness, NodeRow
+from dwd.meta.core.membership import outstanding, pin_of, wanted
 from dwd.pb.admin.v1 import consensus_pb2 as pb
 from dwd.pb.admin.v1 import consensus_pb2_grpc
 from dwd.raft.core.types import Member, MemberRole, Role
@@ -21,6 +23,8 @@ from dwd.rpc.calls import call
 
 CONTACT_SECONDS_MAX = 1e9
 """Stands for "never": infinity has no JSON."""
+DOING_MAX = 4
+"""Members named that are not what they should be."""
 
 
 async def raft_status(context: AdminContext, groups: Collection[GroupId], *, local: bool) -> pb.RaftStatusReply:
@@ -47,11 +51,34 @@ async def raft_status(context: AdminContext, groups: Collection[GroupId], *, loc
 def here(context: AdminContext, groups: Collection[GroupId]) -> pb.RaftStatusReply:
     """This node's replicas."""
     found = [group for group in context.host.groups() if not groups or group in groups]
-    missing = {group: context.host.missing(group) for group in found}
-    return pb.RaftStatusReply(
-        answered_by=hex_id(context.node),
-        replicas=[replica_message(context.node, context.host.status(g), frozenset(missing[g])) for g in found],
-    )
+    reply = pb.RaftStatusReply(answered_by=hex_id(context.node))
+    topology = context.meta.view.topology_or_none()
+    for group in found:
+        status = context.host.status(group)
+        made = replica_message(context.node, status, frozenset(context.host.missing(group)))
+        if topology is not None and status.role is Role.LEADER:
+            _add_aim(made, status, topology)
+        reply.replicas.append(made)
+    return reply
+
+
+def _add_aim(made: pb.RaftReplica, status: GroupStatus, topology: Topology) -> None:
+    """Who should be a member, and what is still to be done for it. A damaged pin is said, not raised."""
+    try:
+        made.membership = "pinned" if pin_of(topology, status.group) is not None else "auto"
+        left = outstanding(wanted(topology, status.group, status.configuration), status.configuration)
+    except DwError as error:
+        made.doing = str(error)
+        return
+    names = {row.node: row.name for row in topology.nodes}
+    members = {m.member.node: m for m in status.members}
+    told = []
+    for node, what in left[:DOING_MAX]:
+        member = members.get(node)
+        learns = member is not None and member.member.role is MemberRole.LEARNER and not member.caught_up
+        behind = f", {max(0, status.last - member.match):,} entries behind" if member is not None and learns else ""
+        told.append(f"{names.get(node) or hex_id(node)} {what}{behind}")
+    made.doing = "; ".join(told) + (f"; and {len(left) - DOING_MAX} more" if len(left) > DOING_MAX else "")
 
 
 def _wanted(
@@ -94,6 +121,7 @@ def _group(group: GroupId, replicas: list[pb.RaftReplica]) -> pb.RaftGroup:
     made.term = max(r.term for r in replicas)
     made.commit_index, made.last_index = voice.commit_index, voice.last_index
     made.hibernating = voice.hibernating
+    made.membership, made.doing = voice.membership, voice.doing
     own = {r.replica: r for r in replicas}
     for member in voice.members:
         told = made.members.add()
@@ -142,17 +170,22 @@ def replica_message(node: NodeId, status: GroupStatus, missing: frozenset[NodeId
     )
     if status.snapshot is not None:
         made.snapshot.CopyFrom(_transfer(status.snapshot))
+    _add_members(made, status, missing)
+    return made
+
+
+def _add_members(made: pb.RaftReplica, status: GroupStatus, missing: frozenset[NodeId]) -> None:
     leads = status.role is Role.LEADER
     seen = {m.member.replica: m for m in status.members}
     for member in status.configuration.members:
         told = made.members.add()
         told.CopyFrom(member_message(member))
+        told.outgoing = member.replica in status.configuration.outgoing
         found = seen.get(member.replica)
         if leads and found is not None:
             _tell_progress(told, found, status.last, own=member.replica == status.replica)
         if leads and member.node in missing:
             told.state = "missing"
-    return made
 
 
 def member_message(member: Member) -> pb.RaftMember:
@@ -172,12 +205,15 @@ def _tell_progress(told: pb.RaftMember, found: MemberStatus, last: LogIndex, *, 
     told.lag_entries = max(0, last - found.match)
     told.caught_up = own or found.caught_up
     told.last_contact_seconds = min(found.last_contact_seconds, CONTACT_SECONDS_MAX)
+    if found.sending is not None:
+        told.snapshot.CopyFrom(_transfer(found.sending))
 
 
 def _transfer(progress: SnapshotProgress) -> pb.SnapshotTransfer:
     return pb.SnapshotTransfer(
-        source=hex_id(progress.source), bytes_done=progress.bytes_done, bytes_total=progress.bytes_total
-    )
+        source=hex_id(progress.source), bytes_done=progress.bytes_done, bytes_total=progress.bytes_total,
+        bytes_reused=progress.bytes_reused,
+    )  # fmt: skip
 
 
 def role_name(role: MemberRole) -> str:

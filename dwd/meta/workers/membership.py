@@ -1,4 +1,7 @@
-"""Brings the members of every group led here to where they should be, one safe step at a time."""
+"""Brings the members of every group led here to where they should be, one safe step at a time.
+
+It alone changes members: operators change where they should be (`dwd.meta.core.pins`).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from typing import Protocol
 import structlog
 
 from dwd.base.clock import Clock, Rng
-from dwd.base.errors import Busy, Conflict, DwError, NotLeader, SafetyRefused
-from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, NodeId, ReplicaId, hex_id
+from dwd.base.errors import Busy, Conflict, DeadlineExceeded, DwError, NotLeader, SafetyRefused
+from dwd.base.ids import ID_BITS, GroupId, NodeId, ReplicaId, hex_id
 from dwd.meta.core.control.rows import Liveness
-from dwd.meta.core.membership import Seen, Step, desired, next_step
+from dwd.meta.core.membership import Seen, Step, StepChange, next_step, wanted
 from dwd.meta.view import ControlView
-from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, Member, MemberRole
+from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, JointChange, Member, MemberRole
 from dwd.raft.status import GroupStatus
 from dwd.raft.transport import Absence
 from dwd.runtime.worker import Progress
@@ -42,7 +45,11 @@ class Membership(Protocol):
 
     def missing(self, group: GroupId) -> Mapping[NodeId, Absence]: ...
 
-    async def change(self, group: GroupId, change: ConfigurationChange, *, deadline: float) -> Configuration: ...
+    async def change(
+        self, group: GroupId, change: ConfigurationChange | JointChange, *, deadline: float
+    ) -> Configuration: ...
+
+    async def transfer(self, group: GroupId, to: NodeId | None, *, deadline: float) -> NodeId: ...
 
 
 class MembershipWorker:
@@ -116,7 +123,6 @@ class MembershipWorker:
 
     def _decide(self, status: GroupStatus) -> Step | None:
         topology = self._view.topology()
-        wanted = desired(topology.nodes, status.configuration, everywhere=status.group == CONTROL_GROUP)
         seen = Seen(
             leader=self._node,
             configuration=status.configuration,
@@ -133,44 +139,58 @@ class MembershipWorker:
                 if n.liveness is Liveness.UP and n.node != self._node and not self._refusals.lasts(n.node)
             },
         )
-        return next_step(wanted, seen)
+        return next_step(wanted(topology, status.group, status.configuration), seen)
 
     async def _take(self, status: GroupStatus, step: Step) -> bool:
         """False: not now, look again after a rest."""
         group, deadline = status.group, self._clock.monotonic() + STEP_SECONDS
         try:
-            member = await self._member(status, step)
-            if member is None:
-                return False
-            await self._host.change(group, ConfigurationChange(kind=step.kind, member=member), deadline=deadline)
-        except (Busy, Conflict, NotLeader, SafetyRefused):
+            if step.hand_over is not None:
+                await self._host.transfer(group, step.hand_over, deadline=deadline)
+                _log.info("leadership handed over: this node is to vote no longer", group=group)
+                return True
+            changes: list[ConfigurationChange] = []
+            for change in step.changes:
+                member = await self._member(status, change)
+                if member is None:
+                    return False
+                changes.append(ConfigurationChange(kind=change.kind, member=member))
+            wish = changes[0] if len(changes) == 1 else JointChange(changes=tuple(changes))
+            await self._host.change(group, wish, deadline=deadline)
+        except (Busy, Conflict, DeadlineExceeded, NotLeader, SafetyRefused):
             return False
-        if step.kind is ChangeKind.REMOVE:
-            self._leaving[member.node, group, member.replica] = None
-            if len(self._leaving) > LEAVING_MAX:
-                del self._leaving[next(iter(self._leaving))]
-        _log.info("membership changed", group=group, step=step.kind.name.lower(), member_node=hex_id(step.node))
+        for made in changes:
+            if made.kind is ChangeKind.REMOVE:
+                self._remember(made.member, group)
+            member_node = hex_id(made.member.node)
+            _log.info("membership changed", group=group, step=made.kind.name.lower(), member_node=member_node)
         return True
 
-    async def _member(self, status: GroupStatus, step: Step) -> Member | None:
-        """The member a step names; a new replica is created first, so that it can answer at once. None: its node could
-        not be given one now.
+    def _remember(self, member: Member, group: GroupId) -> None:
+        """Its node is to be told that it was removed."""
+        self._leaving[member.node, group, member.replica] = None
+        if len(self._leaving) > LEAVING_MAX:
+            del self._leaving[next(iter(self._leaving))]
+
+    async def _member(self, status: GroupStatus, change: StepChange) -> Member | None:
+        """The member a change names; a new replica is created first, so that it can answer at once. None: its node
+        could not be given one now.
         """
-        if step.kind in {ChangeKind.PROMOTE, ChangeKind.REMOVE}:
-            present = status.configuration.find(step.replica)
+        if change.kind in {ChangeKind.PROMOTE, ChangeKind.DEMOTE, ChangeKind.REMOVE}:
+            present = status.configuration.find(change.replica)
             if present is None:
                 raise Conflict("meta.member_gone", "the member left meanwhile")
-            role = MemberRole.VOTER if step.kind is ChangeKind.PROMOTE else present.role
-            return Member(node=present.node, replica=present.replica, role=role, priority=present.priority)
+            return present
         replica = ReplicaId(self._rng.bits(ID_BITS) | 1)
         try:
-            await self._create_replica(step.node, status.group, replica)
+            await self._create_replica(change.node, status.group, replica)
         except DwError as error:
-            self._refusals.note(step.node)
-            _log.info("replica not created yet", group=status.group, member_node=hex_id(step.node), error=str(error))
+            self._refusals.note(change.node)
+            _log.info("replica not created yet", group=status.group, member_node=hex_id(change.node), error=str(error))
             return None
-        self._refusals.forget(step.node)
-        return Member(node=step.node, replica=replica, role=MemberRole.LEARNER)
+        self._refusals.forget(change.node)
+        role = MemberRole.WITNESS if change.kind is ChangeKind.ADD_WITNESS else MemberRole.LEARNER
+        return Member(node=change.node, replica=replica, role=role)
 
 
 class Refusals:

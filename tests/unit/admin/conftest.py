@@ -14,7 +14,7 @@ from dwd.admin.rpc.consensus import ConsensusServicer
 from dwd.admin.rpc.servicer import AdminServicer
 from dwd.base.errors import NotFound
 from dwd.base.ids import GroupId, NodeId
-from dwd.meta.core.control.rows import Liveness
+from dwd.meta.core.control.rows import Domain, Liveness
 from dwd.rpc.channels import Channels
 from dwd.rpc.server import RpcServer
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -87,17 +87,21 @@ class AdminCluster:
     directory: Everybody = field(default_factory=Everybody)
     nodes: dict[int, AdminNode] = field(default_factory=dict)
     rows: list[Any] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
     shards: tuple[GroupId, ...] = (GroupId(1), GroupId(2))
     servers: list[RpcServer] = field(default_factory=list)
     opened: list[Channels] = field(default_factory=list)
+
+    def topology(self) -> Any:
+        return SimpleNamespace(nodes=self.rows, setting=lambda name: self.settings.get(name, ""))
 
     async def add(self, number: int, *, serving: bool = True) -> AdminNode:
         credential = node_credential(self.authority, number)
         channels = Channels(credential, self.directory)
         self.opened.append(channels)
-        self.rows.append(SimpleNamespace(node=NodeId(number), name=f"n{number}", liveness=Liveness.UP))
+        self.rows.append(SimpleNamespace(node=NodeId(number), name=f"n{number}", liveness=Liveness.UP, domain=Domain()))
         blocks, workers = Blocks(), WorkerRunner(self.tasks, CLOCK, SystemRng())
-        view = SimpleNamespace(topology=lambda: SimpleNamespace(nodes=self.rows))
+        view = SimpleNamespace(topology=self.topology, topology_or_none=self.topology)
         context = SimpleNamespace(
             node=NodeId(number),
             clock=CLOCK,

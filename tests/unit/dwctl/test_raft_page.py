@@ -64,7 +64,7 @@ def test_page_fits_when_the_height_is_bounded(count: int, height: int) -> None:
 
 
 def test_snapshot_on_its_way_has_a_bar() -> None:
-    moving = pb.SnapshotTransfer(source="id1", bytes_done=20 << 20, bytes_total=40 << 20, bytes_reused=10 << 20)
+    moving = pb.SnapshotTransfer(source="id1", bytes_done=30 << 20, bytes_total=40 << 20, bytes_reused=10 << 20)
     behind = member(3, state="snapshot")
     behind.own.snapshot.CopyFrom(moving)
     (bar,) = (line for line in drawn(status(group(1, member(1, state="leader"), behind))) if "snapshot n1" in line)

@@ -128,6 +128,8 @@ REFUSALS: list[tuple[list[Any], Any, str]] = [
     ([token(expires=EPOCH_MS - 1)], UseJoinToken(token="t", node=NodeId(1)), "meta.token_expired"),
     ([token(), UseJoinToken(token="t", node=NodeId(1))], UseJoinToken(token="t", node=NodeId(2)), "meta.token_used"),
     ([], SetSetting(name="", value="v"), "meta.name"),
+    ([], SetSetting(name="s", value="b", expected="a"), "meta.setting_changed"),
+    ([SetSetting(name="s", value="x")], SetSetting(name="s", value="b", expected=""), "meta.setting_changed"),
 ]
 
 
@@ -152,6 +154,7 @@ def test_command_is_refused_when_it_does_not_fit(control: Group, before: list[An
         ([add_node()], SetNodeLiveness(node=NodeId(1), liveness=Liveness.DOWN)),
         ([token()], UseJoinToken(token="t", node=NodeId(1))),
         ([], SetSetting(name="s", value="v")),
+        ([], SetSetting(name="s", value="v", expected="")),
         ([CreateUser(name="u"), bucket()], BeginDeleteBucket(name="b")),
         ([CreateUser(name="u"), KEY], DeleteAccessKey(access_key="AK")),
         ([add_node()], RemoveNode(node=NodeId(1))),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -40,7 +42,8 @@ def step(
     caught_up: Iterable[int] = (),
     missing: Iterable[int] = (),
     down: Iterable[int] = (),
-) -> tuple[str, int] | None:
+) -> Any:
+    """The kind and node of the one change, all of several, where to hand leadership, or nothing."""
     up = [n for n in range(1, 10) if n not in set(down)]
     found: Step | None = next_step(
         Desired(voters=ids(want), learners=ids(listen)),
@@ -49,7 +52,10 @@ def step(
             missing=ids(missing), reachable=ids(up), admissible=ids(n for n in up if n != 1),
         ),
     )  # fmt: skip
-    return None if found is None else (found.kind.name, found.node)
+    if found is None or found.hand_over is not None:
+        return found and ("HAND_OVER", found.hand_over)
+    told = [(change.kind.name, int(change.node)) for change in found.changes]
+    return told[0] if len(told) == 1 else told
 
 
 @pytest.mark.parametrize(
@@ -81,19 +87,71 @@ def test_no_vote_is_given_to_a_node_that_is_down() -> None:
 def test_steps_follow_one_after_another() -> None:
     assert step([1]) == ("ADD_LEARNER", 2)
     assert step([1], [2]) == ("ADD_LEARNER", 3)
-    assert step([1], [2, 3], caught_up=[3]) == ("PROMOTE", 3)
+    assert step([1], [2, 3], caught_up=[3]) is None, "two voters survive no more than one: 2 will be there soon"
+    assert step([1], [2, 3], caught_up=[2, 3]) == [("PROMOTE", 2), ("PROMOTE", 3)]
+    assert step([1], [2, 3], caught_up=[3], down=[2]) == ("PROMOTE", 3)
     assert step([1, 3], [2]) is None
     assert step([1, 2, 3], listen=[4]) == ("ADD_LEARNER", 4)
     assert step([1, 2, 3], [4], listen=[4]) is None
     assert step([1, 2, 3], [4]) == ("REMOVE", 4)
     assert step([1, 2, 3, 4]) == ("REMOVE", 4)
-    assert step([1, 2, 4, 5]) == ("ADD_LEARNER", 3)
+    assert step([1, 2, 4, 5]) == ("REMOVE", 4), "four voters are not better than three"
+    assert step([1, 2, 5]) == ("ADD_LEARNER", 3)
+    assert step([1, 2, 5], [3], caught_up=[3]) == [("PROMOTE", 3), ("REMOVE", 5)]
+    assert step([1, 2, 5], [3], caught_up=[3], listen=[5]) == [("PROMOTE", 3), ("DEMOTE", 5)]
+
+
+def test_voter_that_should_only_listen_keeps_its_copy() -> None:
+    assert step([1, 2, 3, 4], listen=[4]) == ("DEMOTE", 4)
+    assert step([1, 2, 3, 4, 5], listen=[4, 5]) == [("DEMOTE", 4), ("DEMOTE", 5)]
+
+
+def test_dead_voter_goes_first_when_several_are_too_many() -> None:
+    assert step([1, 2, 3, 4, 5], want=[1, 2, 3], down=[5]) == [("REMOVE", 5), ("REMOVE", 4)]
+    assert step([1, 2, 3, 4, 5], [6], want=[1, 2, 6], caught_up=[6], down=[4]) == [
+        ("PROMOTE", 6), ("REMOVE", 4), ("REMOVE", 3), ("REMOVE", 5)
+    ]  # fmt: skip
+
+
+def test_leader_that_is_to_go_hands_over_first() -> None:
+    assert step([1, 2, 3], want=[2, 3]) == ("HAND_OVER", 2)
+    assert step([1, 2, 3], want=[2, 3], down=[2]) == ("HAND_OVER", 3)
+    assert step([1], [2], want=[2], caught_up=[2]) == ("PROMOTE", 2), "there is nobody to hand over to yet"
+
+
+def test_nothing_is_done_while_a_group_is_between_two_configurations() -> None:
+    joint = replace(configuration([1, 2, 3]), outgoing=(ReplicaId(101),))
+    assert next_step(Desired(voters=ids([1])), seen(joint)) is None
+
+
+def test_last_but_one_voter_leaves_when_both_answer() -> None:
+    assert step([1, 2], want=[1]) == ("REMOVE", 2)
+    assert step([1, 2], want=[1], down=[2]) is None
+
+
+def test_witness_is_added_as_one_and_a_voter_that_turns_witness_comes_back() -> None:
+    wish = Desired(voters=ids([1, 2]), witnesses=ids([3]))
+    assert changes(wish, configuration([1, 2])) == [("ADD_WITNESS", 3)]
+    assert changes(wish, configuration([1, 2, 3])) == [("REMOVE", 3)]
+    assert changes(wish, configuration([1, 2], [3])) == [("REMOVE", 3)]
+
+
+def seen(present: Configuration) -> Seen:
+    everyone = ids(range(1, 10))
+    return Seen(
+        leader=NodeId(1), configuration=present, caught_up=(), missing=(), reachable=everyone, admissible=everyone
+    )
+
+
+def changes(wish: Desired, present: Configuration) -> list[tuple[str, int]]:
+    found = next_step(wish, seen(present))
+    return [] if found is None else [(change.kind.name, int(change.node)) for change in found.changes]
 
 
 def test_nothing_is_removed_when_the_rest_would_be_no_quorum() -> None:
     assert step([1, 2, 3, 4], down=[2, 3]) is None
     assert step([1, 2, 3, 4], missing=[2], down=[3, 4]) is None
-    assert step([2, 3, 4, 1], want=[2, 3, 4]) is None, "a leader never removes itself"
+    assert step([2, 3, 4, 1], want=[2, 3, 4]) == ("HAND_OVER", 2), "a leader never removes itself"
 
 
 def test_lost_replica_is_replaced_when_the_rest_is_a_quorum() -> None:
@@ -133,12 +191,13 @@ def test_every_growth_ends_where_it_should() -> None:
 
 def apply(present: Configuration, found: Step) -> Configuration:
     members = {m.node: m for m in present.members}
-    replica = found.replica or ReplicaId(100 + found.node)
-    match found.kind:
-        case ChangeKind.ADD_LEARNER:
-            members[found.node] = Member(node=found.node, replica=replica, role=MemberRole.LEARNER)
-        case ChangeKind.PROMOTE:
-            members[found.node] = Member(node=found.node, replica=replica, role=MemberRole.VOTER)
-        case _:
-            del members[found.node]
+    for change in found.changes:
+        replica = change.replica or ReplicaId(100 + change.node)
+        match change.kind:
+            case ChangeKind.ADD_LEARNER | ChangeKind.DEMOTE:
+                members[change.node] = Member(node=change.node, replica=replica, role=MemberRole.LEARNER)
+            case ChangeKind.PROMOTE:
+                members[change.node] = Member(node=change.node, replica=replica, role=MemberRole.VOTER)
+            case _:
+                del members[change.node]
     return Configuration(members=tuple(members.values()))

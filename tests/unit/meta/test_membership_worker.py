@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import Busy, Conflict, DwError, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, Conflict, Corrupt, DwError, OutcomeUnknown, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, ReplicaId, Stamp
 from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses, NodeRow
+from dwd.meta.core.pins import Pin, encode_pin
 from dwd.meta.workers.membership import REFUSED_SECONDS_MAX, REFUSED_SECONDS_MIN, MembershipWorker
-from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, Member, MemberRole
+from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, JointChange, Member, MemberRole
 from dwd.runtime.clock import SystemRng
 from dwd.runtime.worker import Progress
 from tests.twins.manual_clock import ManualClock
@@ -43,9 +44,12 @@ class Cluster:
         self.absent: dict[NodeId, Any] = {}
         self.done: list[tuple[Any, ...]] = []
         self.errors: dict[str, list[DwError]] = {"change": [], "create": [], "drop": []}
+        self.settings: dict[str, str] = {}
         self.clock = ManualClock()
         view: Any = SimpleNamespace(
-            topology=lambda: SimpleNamespace(nodes=tuple(self.nodes.values()), node=self.nodes.get)
+            topology=lambda: SimpleNamespace(
+                nodes=tuple(self.nodes.values()), node=self.nodes.get, setting=lambda name: self.settings.get(name, "")
+            )
         )
         self.worker = MembershipWorker(
             node=NodeId(1), host=self, view=view, create_replica=self.create, drop_replica=self.drop,
@@ -65,14 +69,20 @@ class Cluster:
     def missing(self, group: GroupId) -> Any:
         return self.absent
 
-    async def change(self, group: GroupId, change: ConfigurationChange, *, deadline: float) -> Configuration:
+    async def change(
+        self, group: GroupId, change: ConfigurationChange | JointChange, *, deadline: float
+    ) -> Configuration:
         self._maybe_raise("change")
-        self.done.append((change.kind, group, change.member.node))
-        present = self.configurations[group]
-        if change.kind is ChangeKind.REMOVE:
-            rest = tuple(m for m in present.members if m.replica != change.member.replica)
-            self.configurations[group] = Configuration(members=rest)
+        for one in change.changes if isinstance(change, JointChange) else (change,):
+            self.done.append((one.kind, group, one.member.node))
+            if one.kind is ChangeKind.REMOVE:
+                rest = tuple(m for m in self.configurations[group].members if m.replica != one.member.replica)
+                self.configurations[group] = Configuration(members=rest)
         return self.configurations[group]
+
+    async def transfer(self, group: GroupId, to: NodeId | None, *, deadline: float) -> NodeId:
+        self.done.append(("transfer", group, to))
+        return to or NodeId(0)
 
     async def create(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
         self._maybe_raise("create")
@@ -157,3 +167,39 @@ async def test_node_that_did_not_answer_is_tried_again_soon_and_then_ever_later(
         cluster.clock.advance(REFUSED_SECONDS_MIN)
     rests = [(b - a) * REFUSED_SECONDS_MIN for a, b in pairwise(tries)]
     assert rests == [0.5, 1, 2, 4, 8, REFUSED_SECONDS_MAX, REFUSED_SECONDS_MAX]
+
+
+async def test_operator_s_pin_is_worked_towards_and_not_undone() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3)}, [row(n) for n in (1, 2, 3, 4)])
+    cluster.settings["raft.members.1"] = encode_pin(
+        Pin(group=ONE, roles={NodeId(1): MemberRole.VOTER, NodeId(2): MemberRole.VOTER})
+    )
+    assert await cluster.worker.work() is Progress.BUSY
+    assert await cluster.worker.work() is Progress.IDLE
+    assert cluster.done == [(ChangeKind.REMOVE, ONE, 3), ("drop", ONE, 3, 103)]
+    cluster.settings.clear()
+    await cluster.worker.work()
+    assert cluster.done[2:] == [("create", ONE, 3), (ChangeKind.ADD_LEARNER, ONE, 3)], "released: the cluster decides"
+
+
+async def test_leadership_goes_first_when_the_leader_is_pinned_away() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3)}, [row(n) for n in (1, 2, 3)])
+    cluster.settings["raft.members.1"] = f"voter={2:016x},{3:016x}"
+    assert await cluster.worker.work() is Progress.BUSY
+    assert cluster.done == [("transfer", ONE, 2)]
+
+
+async def test_voters_too_many_leave_together() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4, 5)}, [row(n) for n in (1, 2, 3, 4, 5)])
+    cluster.settings["raft.members.1"] = f"voter={1:016x},{2:016x},{3:016x}"
+    await cluster.worker.work()
+    assert cluster.done[:2] == [(ChangeKind.REMOVE, ONE, 4), (ChangeKind.REMOVE, ONE, 5)]
+    assert {step[0] for step in cluster.done[2:]} == {"drop"}
+
+
+async def test_group_is_left_alone_when_its_pin_cannot_be_read() -> None:
+    cluster = Cluster({ONE: voters(1), TWO: voters(1)}, [row(n) for n in (1, 2, 3)])
+    cluster.settings["raft.members.1"] = "voter=nonsense"
+    with pytest.raises(Corrupt):
+        await cluster.worker.work()
+    assert {step[1] for step in cluster.done} == {TWO}

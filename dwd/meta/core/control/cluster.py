@@ -74,6 +74,9 @@ def set_setting(control: Control, command: SetSetting, at: At) -> Receipt:
     check_name(command.name, "a setting's name")
     check_text(command.value)
     old = control.tx.row("SELECT value FROM settings WHERE name = ?", (command.name,))
+    present = "" if old is None else old[0]
+    if command.expected is not None and present not in {command.expected, command.value}:
+        raise Conflict("meta.setting_changed", f"the setting {command.name} was changed meanwhile")
     count = control.tx.row("SELECT count(*) FROM settings") or (0,)
     if old is None and command.value and count[0] >= SETTINGS_MAX:
         raise Busy("meta.settings", f"there may be {SETTINGS_MAX} settings")

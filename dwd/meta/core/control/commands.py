@@ -209,10 +209,12 @@ class UseJoinToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSetting:
-    """An empty value removes it. Refused: Busy (too many)."""
+    """An empty value removes it. Refused: Busy (too many); Conflict meta.setting_changed."""
 
     name: str
     value: str
+    expected: str | None = None
+    """Compare-and-swap: the value it must have now, empty for not set. None: whatever it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -249,6 +250,8 @@ class RaftReplica(_message.Message):
     STATE_HASH_INDEX_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    MEMBERSHIP_FIELD_NUMBER: _builtins.int
+    DOING_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     node: _builtins.str
     replica: _builtins.str
@@ -271,6 +274,10 @@ class RaftReplica(_message.Message):
     state_hash: _builtins.str
     """hex, empty when not known"""
     state_hash_index: _builtins.int
+    membership: _builtins.str
+    """as in RaftGroup; of a leader only"""
+    doing: _builtins.str
+    """likewise"""
     @_builtins.property
     def snapshot(self) -> Global___SnapshotTransfer:
         """on its way to this replica"""
@@ -301,10 +308,12 @@ class RaftReplica(_message.Message):
         state_hash_index: _builtins.int = ...,
         snapshot: Global___SnapshotTransfer | None = ...,
         members: _abc.Iterable[Global___RaftMember] | None = ...,
+        membership: _builtins.str = ...,
+        doing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "commit_index", b"commit_index", "failed", b"failed", "first_index", b"first_index", "group", b"group", "hibernating", b"hibernating", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "node", b"node", "quarantined", b"quarantined", "replica", b"replica", "role", b"role", "snapshot", b"snapshot", "state_hash", b"state_hash", "state_hash_index", b"state_hash_index", "tail_doubt", b"tail_doubt", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "commit_index", b"commit_index", "doing", b"doing", "failed", b"failed", "first_index", b"first_index", "group", b"group", "hibernating", b"hibernating", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "membership", b"membership", "node", b"node", "quarantined", b"quarantined", "replica", b"replica", "role", b"role", "snapshot", b"snapshot", "state_hash", b"state_hash", "state_hash_index", b"state_hash_index", "tail_doubt", b"tail_doubt", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,3 +349,238 @@ class SnapshotTransfer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotTransfer: _TypeAlias = SnapshotTransfer  # noqa: Y015
+
+@_typing.final
+class ChangeMembersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Verb:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VerbEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ChangeMembersRequest._Verb.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VERB_UNSPECIFIED: ChangeMembersRequest._Verb.ValueType  # 0
+        ADD: ChangeMembersRequest._Verb.ValueType  # 1
+        PROMOTE: ChangeMembersRequest._Verb.ValueType  # 2
+        DEMOTE: ChangeMembersRequest._Verb.ValueType  # 3
+        REMOVE: ChangeMembersRequest._Verb.ValueType  # 4
+        AUTO: ChangeMembersRequest._Verb.ValueType  # 5
+        """back to what the cluster thinks best"""
+
+    class Verb(_Verb, metaclass=_VerbEnumTypeWrapper): ...
+    VERB_UNSPECIFIED: ChangeMembersRequest.Verb.ValueType  # 0
+    ADD: ChangeMembersRequest.Verb.ValueType  # 1
+    PROMOTE: ChangeMembersRequest.Verb.ValueType  # 2
+    DEMOTE: ChangeMembersRequest.Verb.ValueType  # 3
+    REMOVE: ChangeMembersRequest.Verb.ValueType  # 4
+    AUTO: ChangeMembersRequest.Verb.ValueType  # 5
+    """back to what the cluster thinks best"""
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    verb: Global___ChangeMembersRequest.Verb.ValueType
+    node: _builtins.str
+    """id or name; empty for AUTO"""
+    role: _builtins.str
+    """of ADD: "learner" (also when empty), "voter", "witness" """
+    dry_run: _builtins.bool
+    """judge and answer, change nothing"""
+    force: _builtins.bool
+    """also when the group would survive fewer losses than before"""
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        verb: Global___ChangeMembersRequest.Verb.ValueType = ...,
+        node: _builtins.str = ...,
+        role: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "force", b"force", "group", b"group", "node", b"node", "role", b"role", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeMembersRequest: _TypeAlias = ChangeMembersRequest  # noqa: Y015
+
+@_typing.final
+class ChangeMembersReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    MEMBERSHIP_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
+    REMARKS_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    membership: _builtins.str
+    """"auto" or "pinned", after this"""
+    changed: _builtins.bool
+    """false: it was so already, or this was a dry run"""
+    @_builtins.property
+    def wanted(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftMember]:
+        """node and role"""
+
+    @_builtins.property
+    def remarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what the operator should know"""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        membership: _builtins.str = ...,
+        wanted: _abc.Iterable[Global___RaftMember] | None = ...,
+        remarks: _abc.Iterable[_builtins.str] | None = ...,
+        changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "group", b"group", "membership", b"membership", "remarks", b"remarks", "wanted", b"wanted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeMembersReply: _TypeAlias = ChangeMembersReply  # noqa: Y015
+
+@_typing.final
+class TransferLeadershipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    node: _builtins.str
+    """id or name; empty: the best caught-up voter"""
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadershipRequest: _TypeAlias = TransferLeadershipRequest  # noqa: Y015
+
+@_typing.final
+class TransferLeadershipReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    leader: _builtins.str
+    """node id"""
+    previous: _builtins.str
+    seconds: _builtins.float
+    """from the order until the new leader was known"""
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        leader: _builtins.str = ...,
+        previous: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "leader", b"leader", "previous", b"previous", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadershipReply: _TypeAlias = TransferLeadershipReply  # noqa: Y015
+
+@_typing.final
+class CompactGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    node: _builtins.str
+    """id or name; empty: every node that holds a replica"""
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactGroupRequest: _TypeAlias = CompactGroupRequest  # noqa: Y015
+
+@_typing.final
+class CompactGroupReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Compacted]: ...
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[Global___Compacted] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactGroupReply: _TypeAlias = CompactGroupReply  # noqa: Y015
+
+@_typing.final
+class Compacted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    APPLIED_INDEX_FIELD_NUMBER: _builtins.int
+    ENTRIES_REMOVED_FIELD_NUMBER: _builtins.int
+    BYTES_REMOVED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    group: _builtins.int
+    first_index: _builtins.int
+    """that the log still has"""
+    applied_index: _builtins.int
+    entries_removed: _builtins.int
+    bytes_removed: _builtins.int
+    error: _builtins.str
+    """why it was not done; empty when it was"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        group: _builtins.int = ...,
+        first_index: _builtins.int = ...,
+        applied_index: _builtins.int = ...,
+        entries_removed: _builtins.int = ...,
+        bytes_removed: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "bytes_removed", b"bytes_removed", "entries_removed", b"entries_removed", "error", b"error", "first_index", b"first_index", "group", b"group", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Compacted: _TypeAlias = Compacted  # noqa: Y015

@@ -40,6 +40,21 @@ class ConsensusStub:
                 request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RaftStatusRequest.SerializeToString,
                 response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RaftStatusReply.FromString,
                 _registered_method=True)
+        self.ChangeMembers = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/ChangeMembers',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ChangeMembersRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ChangeMembersReply.FromString,
+                _registered_method=True)
+        self.TransferLeadership = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/TransferLeadership',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TransferLeadershipRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TransferLeadershipReply.FromString,
+                _registered_method=True)
+        self.CompactGroup = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/CompactGroup',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupReply.FromString,
+                _registered_method=True)
 
 
 class ConsensusServicer:
@@ -52,6 +67,27 @@ class ConsensusServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeMembers(self, request, context):
+        """Says who is to be a member from now on; the leader of the group then takes the steps, see RaftGroup.doing.
+        Errors: SafetyRefused, Conflict (changed meanwhile), NotFound, AlreadyExists.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferLeadership(self, request, context):
+        """Returns once the new leader leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompactGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConsensusServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +95,21 @@ def add_ConsensusServicer_to_server(servicer, server):
                     servicer.RaftStatus,
                     request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RaftStatusRequest.FromString,
                     response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RaftStatusReply.SerializeToString,
+            ),
+            'ChangeMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeMembers,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ChangeMembersRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ChangeMembersReply.SerializeToString,
+            ),
+            'TransferLeadership': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeadership,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TransferLeadershipRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TransferLeadershipReply.SerializeToString,
+            ),
+            'CompactGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompactGroup,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,6 +140,87 @@ class Consensus:
             '/dwd.admin.v1.Consensus/RaftStatus',
             dwd_dot_admin_dot_v1_dot_consensus__pb2.RaftStatusRequest.SerializeToString,
             dwd_dot_admin_dot_v1_dot_consensus__pb2.RaftStatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/ChangeMembers',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.ChangeMembersRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.ChangeMembersReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeadership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/TransferLeadership',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.TransferLeadershipRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.TransferLeadershipReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/CompactGroup',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupReply.FromString,
             options,
             channel_credentials,
             insecure,

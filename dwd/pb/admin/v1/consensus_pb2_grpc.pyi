@@ -34,6 +34,13 @@ class ConsensusStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConsensusAsyncStub: ...
     RaftStatus: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.RaftStatusRequest, _consensus_pb2.RaftStatusReply]
+    ChangeMembers: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.ChangeMembersRequest, _consensus_pb2.ChangeMembersReply]
+    """Says who is to be a member from now on; the leader of the group then takes the steps, see RaftGroup.doing.
+    Errors: SafetyRefused, Conflict (changed meanwhile), NotFound, AlreadyExists.
+    """
+    TransferLeadership: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.TransferLeadershipRequest, _consensus_pb2.TransferLeadershipReply]
+    """Returns once the new leader leads."""
+    CompactGroup: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.CompactGroupRequest, _consensus_pb2.CompactGroupReply]
 
 @_typing.type_check_only
 class ConsensusAsyncStub(ConsensusStub):
@@ -41,6 +48,13 @@ class ConsensusAsyncStub(ConsensusStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RaftStatus: _aio.UnaryUnaryMultiCallable[_consensus_pb2.RaftStatusRequest, _consensus_pb2.RaftStatusReply]  # type: ignore[assignment]
+    ChangeMembers: _aio.UnaryUnaryMultiCallable[_consensus_pb2.ChangeMembersRequest, _consensus_pb2.ChangeMembersReply]  # type: ignore[assignment]
+    """Says who is to be a member from now on; the leader of the group then takes the steps, see RaftGroup.doing.
+    Errors: SafetyRefused, Conflict (changed meanwhile), NotFound, AlreadyExists.
+    """
+    TransferLeadership: _aio.UnaryUnaryMultiCallable[_consensus_pb2.TransferLeadershipRequest, _consensus_pb2.TransferLeadershipReply]  # type: ignore[assignment]
+    """Returns once the new leader leads."""
+    CompactGroup: _aio.UnaryUnaryMultiCallable[_consensus_pb2.CompactGroupRequest, _consensus_pb2.CompactGroupReply]  # type: ignore[assignment]
 
 class ConsensusServicer(metaclass=_abc_1.ABCMeta):
     """Any node answers; what a leader or another node must do is forwarded."""
@@ -51,5 +65,30 @@ class ConsensusServicer(metaclass=_abc_1.ABCMeta):
         request: _consensus_pb2.RaftStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consensus_pb2.RaftStatusReply, _abc.Awaitable[_consensus_pb2.RaftStatusReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangeMembers(
+        self,
+        request: _consensus_pb2.ChangeMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.ChangeMembersReply, _abc.Awaitable[_consensus_pb2.ChangeMembersReply]]:
+        """Says who is to be a member from now on; the leader of the group then takes the steps, see RaftGroup.doing.
+        Errors: SafetyRefused, Conflict (changed meanwhile), NotFound, AlreadyExists.
+        """
+
+    @_abc_1.abstractmethod
+    def TransferLeadership(
+        self,
+        request: _consensus_pb2.TransferLeadershipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.TransferLeadershipReply, _abc.Awaitable[_consensus_pb2.TransferLeadershipReply]]:
+        """Returns once the new leader leads."""
+
+    @_abc_1.abstractmethod
+    def CompactGroup(
+        self,
+        request: _consensus_pb2.CompactGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.CompactGroupReply, _abc.Awaitable[_consensus_pb2.CompactGroupReply]]: ...
 
 def add_ConsensusServicer_to_server(servicer: ConsensusServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
