@@ -21,6 +21,8 @@ from dwd.runtime.serial import ThreadLanes
 
 MACHINE_THREADS = 8
 """On which the state machines of all groups take turns."""
+SNAPSHOT_THREADS = 4
+"""For copies of databases, sent and received; started when first needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class Metadata:
             around.paths.groups, cluster=around.identity.cluster_id, files=around.files, vfs=around.vfs
         )
         lanes = ThreadLanes(threads=MACHINE_THREADS, name="dwd-group")
+        bulk = ThreadLanes(threads=SNAPSHOT_THREADS, name="dwd-snapshot")
         host = Host(
             node=around.identity.node_id,
             log=log,
@@ -47,6 +50,7 @@ class Metadata:
             discard_machine=databases.discard,
             snapshots=around.paths.snapshots,
             lanes=lanes,
+            bulk=bulk,
             clock=around.clock,
             rng=around.rng,
             options=HostOptions(
@@ -77,4 +81,5 @@ class Metadata:
             await peers.close()
             await host.stop()
             await lanes.close()
+            await bulk.close()
             databases.close()

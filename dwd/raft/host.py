@@ -7,7 +7,6 @@ to within a tick.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,7 @@ from dwd.raft.reception import Reception
 from dwd.raft.replica import Replica, quarantined
 from dwd.raft.report import describe
 from dwd.raft.snapshots.copies import Copies
-from dwd.raft.snapshots.transfers import Transfers
+from dwd.raft.snapshots.transfers import INCOMING, Transfers
 from dwd.raft.status import CompactionReport, GroupStatus
 from dwd.raft.surroundings import Surroundings
 from dwd.raft.transport import Absence, Transport
@@ -66,10 +65,12 @@ class Host:
         rng: Rng,
         options: HostOptions,
         on_fatal: Callable[[BaseException], None],
+        bulk: Lanes | None = None,
     ) -> None:
         """`machines` opens or creates a group's machine, `discard_machine` removes all that is stored of it (it is
         closed, or could not be opened; a missing one is no error): both are called on `lanes`. `snapshots` is
-        a directory for copies in transit, emptied at start; `on_fatal` is called once when the node must stop.
+        a directory for copies in transit, emptied at start but for what transfers left; `bulk` (`lanes`, if not given)
+        does the copying and receiving. `on_fatal` is called once when the node must stop.
         """
         self._node = node
         self._log = log
@@ -90,10 +91,12 @@ class Host:
         self._persister = Persister(
             log, clock, self._tasks, in_flight_max=options.writes_in_flight, stir=self._engine.stir
         )
-        self._copies = Copies(snapshots, options=options, clock=clock, rng=rng)
+        bulk = lanes if bulk is None else bulk
+        self._copies = Copies(snapshots, node=node, lanes=bulk, options=options, clock=clock, rng=rng)
         self._transfers = Transfers(
-            snapshots, transport=transport, options=options, tasks=self._tasks, fail=self._engine.fail
-        )
+            snapshots, transport=transport, lanes=bulk, options=options, clock=clock, tasks=self._tasks,
+            fail=self._engine.fail,
+        )  # fmt: skip
         self._quarantines = Quarantines(self._engine)
         self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
         around = Surroundings(
@@ -109,6 +112,7 @@ class Host:
     async def start(self) -> None:
         """Recover every group of the log, open their machines, start the transport and the loop."""
         await self._lanes.run(partial(_empty, self._snapshots))
+        self._transfers.keep_remains()
         await self._lifecycle.recover()
         await self._transport.start(Reception(self._engine, self._copies, self._lifecycle))
         _ = self._tasks.spawn(self._engine.run(self._persister), name="loop")
@@ -237,7 +241,14 @@ class Host:
 
     def status(self, group: GroupId) -> GroupStatus:
         """Raises NotFound."""
-        return describe(self._engine, group, log=self._log, transfers=self._transfers, last_contact=self.last_contact)
+        return describe(
+            self._engine,
+            group,
+            log=self._log,
+            transfers=self._transfers,
+            copies=self._copies,
+            last_contact=self.last_contact,
+        )
 
     def serves(self, group: GroupId) -> bool:
         """Whether a working replica of the group is here. Cheap, unlike `status`: every request asks."""
@@ -299,6 +310,7 @@ class Host:
         if self._ticks % HOUSEKEEPING_TICKS:
             return
         self._copies.sweep()
+        self._transfers.sweep()
         pinning = set(self._log.pinning())
         for group, replica in self._engine.replicas.items():
             pinned = group in pinning
@@ -316,6 +328,8 @@ class Host:
 
 
 def _empty(directory: Path) -> None:
-    """Transfers and copies of an earlier run mean nothing to this one."""
-    shutil.rmtree(directory, ignore_errors=True)
+    """Copies of an earlier run mean nothing to this one; what was received goes on being received."""
     directory.mkdir(parents=True, exist_ok=True)
+    for path in directory.iterdir():
+        if not path.name.startswith(INCOMING):
+            path.unlink(missing_ok=True)

@@ -35,8 +35,8 @@ class Scan:
 class StateMachine(Protocol):
     """One group's replicated state: a SQLite database that knows its own position.
 
-    All methods block; the host calls them from one worker thread a group, never two at once, except `position`
-    (any thread). `apply` must be deterministic: entry, database and active version decide everything.
+    All methods block; the host calls them from one worker thread a group, never two at once, except `position` and
+    `copy_snapshot` (any thread). `apply` must be deterministic: entry, database and active version decide everything.
     """
 
     def position(self) -> SnapshotMeta:
@@ -58,7 +58,9 @@ class StateMachine(Protocol):
         ...
 
     def copy_snapshot(self, target: Path) -> SnapshotMeta:
-        """Write a complete, consistent, fsynced copy of the database to `target` at full speed; its position."""
+        """Write a complete, consistent copy of the database to `target` at full speed; its position. Beside whatever
+        else is done with the machine, which goes on. It need not be durable. Raises NoSpace, StorageFailed, Corrupt.
+        """
         ...
 
     def install_snapshot(self, source: Path, expected: SnapshotMeta) -> None:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import partial
-from pathlib import Path
 
 from dwd.base.errors import NotFound
 from dwd.base.ids import GroupId, NodeId, ReplicaId
-from dwd.raft.core.types import SnapshotMeta
 from dwd.raft.engine import Engine
 from dwd.raft.lifecycle import Lifecycle
-from dwd.raft.replica import Replica
 from dwd.raft.snapshots.copies import Copies
-from dwd.raft.transport import Parcel, SnapshotItem, SnapshotRequest
+from dwd.raft.transport import Parcel, SnapshotHeader, SnapshotItem, SnapshotRequest
 
 
 class Reception:
@@ -32,19 +28,23 @@ class Reception:
         self._engine.unreachable(node)
 
     async def serve_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncGenerator[SnapshotItem, None]:
-        """Tells the core whether the target took all of it, so that it sends the rest from the log."""
+        """Tells the core when the target has taken all of it, or broke off, so that it sends the rest from the log."""
         del node
         replica = self._engine.replicas.get(request.group)
         if replica is None or replica.id != request.source or replica.quarantined is not None:
             raise NotFound("raft.no_replica", "the replica asked for a snapshot does not live here")
-        whole = False
+        total, ended = 0, False
         try:
-            async with aclosing(self._copies.serve(request, partial(_copy, replica))) as items:
+            async with aclosing(self._copies.serve(request, replica.applier.machine.copy_snapshot)) as items:
                 async for item in items:
+                    if isinstance(item, SnapshotHeader):
+                        total = item.bytes_total
                     yield item
-            whole = True
+            ended = True
         finally:
-            if not replica.closed:
+            asked = not request.ranged or request.length > 0
+            whole = ended and (not request.ranged or request.offset + request.length >= total)
+            if asked and (whole or not ended) and not replica.closed:
                 replica.snapshot_sent(request.target, ok=whole)
 
     async def prepare_replica(self, group: GroupId, replica: ReplicaId) -> None:
@@ -52,7 +52,3 @@ class Reception:
 
     async def drop_replica(self, group: GroupId, replica: ReplicaId) -> None:
         await self._lifecycle.drop(group, replica)
-
-
-async def _copy(replica: Replica, path: Path) -> SnapshotMeta:
-    return await replica.applier.run(partial(replica.applier.machine.copy_snapshot, path))

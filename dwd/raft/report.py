@@ -11,6 +11,7 @@ from dwd.raft.core.types import EMPTY_CONFIGURATION, NO_REPLICA, ZERO_INDEX, ZER
 from dwd.raft.engine import Broken, Engine
 from dwd.raft.leadership import NO_NODE
 from dwd.raft.ports import LogStore
+from dwd.raft.snapshots.copies import Copies
 from dwd.raft.snapshots.transfers import Transfers
 from dwd.raft.status import GroupStatus, MemberStatus
 
@@ -21,6 +22,7 @@ def describe(
     *,
     log: LogStore,
     transfers: Transfers,
+    copies: Copies,
     last_contact: Callable[[NodeId], float],
 ) -> GroupStatus:
     """Raises NotFound. Role, leader and term are the published ones, by which proposals are taken: the core knows of
@@ -46,7 +48,7 @@ def describe(
         first=status.first,
         log_bytes=log.bytes_held(group),
         configuration=status.configuration,
-        members=_members(status, last_contact),
+        members=_members(status, last_contact, copies),
         snapshot=transfers.progress(group),
         tail_doubt=status.tail_doubt,
         failed=None,
@@ -56,7 +58,7 @@ def describe(
     )
 
 
-def _members(status: NodeStatus, last_contact: Callable[[NodeId], float]) -> tuple[MemberStatus, ...]:
+def _members(status: NodeStatus, last_contact: Callable[[NodeId], float], copies: Copies) -> tuple[MemberStatus, ...]:
     peers = {peer.replica: peer for peer in status.peers}
     own_match = status.persisted if status.role is Role.LEADER else ZERO_INDEX
     found = []
@@ -73,6 +75,7 @@ def _members(status: NodeStatus, last_contact: Callable[[NodeId], float]) -> tup
                 state=state,
                 caught_up=peer is not None and peer.caught_up,
                 last_contact_seconds=last_contact(member.node),
+                sending=copies.sending(status.group, member.replica),
             )
         )
     return tuple(found)

@@ -14,6 +14,7 @@ from typing import Protocol
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
 from dwd.raft.core.messages import Message
 from dwd.raft.core.types import SnapshotMeta
+from dwd.raft.snapshots.pages import Extent
 
 
 class Absence(IntEnum):
@@ -39,8 +40,11 @@ Parcel = Message | Absent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotRequest:
-    """Asks the sender of an offer for its copy. `token` 0 starts a transfer; the number from a header resumes that
-    very copy at `offset` (NotFound: it is gone, start again).
+    """Asks the sender of an offer for a part of its copy. `token` 0 lets it make one, or share one that stands at
+    `index_min` or later; the number from a header means that very copy (NotFound: it is gone, start again).
+
+    Not `ranged`: all from `offset` on, as daemons asked before there were ranges. Ranged: pages of
+    [offset, offset + length) but for those whose hashes are in `page_hashes`, in place; length 0 asks for the header.
     """
 
     group: GroupId
@@ -49,24 +53,33 @@ class SnapshotRequest:
     index_min: LogIndex
     token: int
     offset: int
+    ranged: bool = False
+    length: int = 0
+    page_hashes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotHeader:
-    """First item of a transfer: what the copy holds, and the number that resumes it."""
+    """First item of every answer: what the copy holds, the number that names it, and what the whole file hashes to
+    (empty from a daemon that knows no ranges: it sends everything).
+    """
 
     token: int
     meta: SnapshotMeta
     bytes_total: int
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotChunk:
-    """Up to `CHUNK_BYTES` at `offset`; `crc32c` covers `data`."""
+    """Up to CHUNK_BYTES. `data` belongs at `offset`, or piece by piece into `extents` if there are any, which ascend
+    from `offset`; `crc32c` covers `data`.
+    """
 
     offset: int
     data: bytes
     crc32c: int
+    extents: tuple[Extent, ...] = ()
 
 
 SnapshotItem = SnapshotHeader | SnapshotChunk
@@ -84,7 +97,7 @@ class TransportHandler(Protocol):
         ...
 
     def serve_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncGenerator[SnapshotItem, None]:
-        """A header, then chunks in order. Raises NotFound, Busy, NoSpace, Unavailable."""
+        """A header, then chunks in order. Raises NotFound, Corrupt (no such range), Busy, NoSpace, Unavailable."""
         ...
 
     async def prepare_replica(self, group: GroupId, replica: ReplicaId) -> None:

@@ -24,7 +24,7 @@ class DictDisk:
 
 
 class DictMachine:
-    """`poison` makes the command of that key raise Corrupt; `padding` is added to copies to give them a size."""
+    """`poison` makes the command of that key raise Corrupt; `padding` gives copies a size, and each another content."""
 
     def __init__(self, disk: DictDisk, *, poison: str = "poison", padding: int = 0) -> None:
         self.disk = disk
@@ -42,6 +42,7 @@ class DictMachine:
         self._poison = poison
         self._padding = padding
         self._busy = threading.Lock()
+        self._state = threading.Lock()
 
     def position(self) -> SnapshotMeta:
         return self.disk.position
@@ -55,7 +56,8 @@ class DictMachine:
             if self.full:
                 raise NoSpace("test.full", "told to be full")
             self.batches.append(len(entries))
-            return [self._apply_one(entry) for entry in entries]
+            with self._state:
+                return [self._apply_one(entry) for entry in entries]
         finally:
             self._busy.release()
 
@@ -83,15 +85,16 @@ class DictMachine:
         return None if self.reader_blocks else self.disk.position.index
 
     def copy_snapshot(self, target: Path) -> SnapshotMeta:
-        at = self.disk.position
+        with self._state:
+            at, values = self.disk.position, dict(self.disk.values)
         self.copies += 1
         target.write_text(
             json.dumps(
                 {
-                    "values": self.disk.values,
+                    "values": values,
                     "position": [at.index, at.term, at.stamp],
                     "members": encode_configuration(at.configuration).hex(),
-                    "padding": "x" * self._padding,
+                    "padding": f"{at.index:016x}" * (self._padding // 16),
                 }
             )
         )

@@ -143,8 +143,7 @@ def check_identity(connection: apsw.Connection, *, cluster: ClusterId, group: Gr
         raise VersionRefused(
             "meta.database_newer", f"the database has schema {version}, this daemon knows {SCHEMA_VERSION}"
         )
-    pages, size = _number(connection, "PRAGMA page_count"), _number(connection, "PRAGMA page_size")
-    if pages * size <= CHECK_BYTES_MAX:
+    if size(connection) <= CHECK_BYTES_MAX:
         verdict = next(connection.execute("PRAGMA quick_check(1)"), ("nothing",))[0]
         if verdict != "ok":
             raise Corrupt("meta.database_damaged", f"the database is damaged: {verdict}")
@@ -153,6 +152,11 @@ def check_identity(connection: apsw.Connection, *, cluster: ClusterId, group: Gr
         raise Corrupt("meta.database_kind", f"this is no database of group {group}")
     if row[0] != cluster:
         raise VersionRefused("meta.other_cluster", f"the database belongs to cluster {row[0]}, this is {cluster}")
+
+
+def size(connection: apsw.Connection) -> int:
+    """Bytes of the database file, as of the connection's transaction."""
+    return _number(connection, "PRAGMA page_count") * _number(connection, "PRAGMA page_size")
 
 
 def read_position(connection: apsw.Connection) -> SnapshotMeta:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound
+from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound, StorageFailed
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex
 from dwd.meta.codec import decode_envelope
 from dwd.meta.core.apply import VERSION, ControlCommands, Engine, ShardCommands
@@ -23,6 +23,7 @@ from dwd.meta.core.control.state import Part
 from dwd.meta.core.outcome import Outcome
 from dwd.meta.core.tx import At
 from dwd.meta.store import database
+from dwd.meta.store.copying import copy_database
 from dwd.meta.store.database import SqliteTx, translated
 from dwd.meta.store.generations import Generations
 from dwd.meta.store.row_hash import DEFINITION
@@ -45,7 +46,7 @@ class Live:
 
 
 class SqliteMachine:
-    """All methods but `position` and `live` on one thread at a time."""
+    """All methods but `position`, `live` and `copy_snapshot` on one thread at a time."""
 
     def __init__(
         self,
@@ -119,23 +120,15 @@ class SqliteMachine:
         return index
 
     def copy_snapshot(self, target: Path) -> SnapshotMeta:
-        self._require_sound()
-        with translated("copying the database"):
-            target.unlink(missing_ok=True)
-            copy = apsw.Connection(str(target), vfs=self._vfs or None)
+        while True:
+            live = self._live
+            self._require_sound()
             try:
-                copy.execute("PRAGMA synchronous = FULL")
-                with copy.backup("main", self._connection, "main") as backup:
-                    backup.step(-1)
-                position = database.read_position(copy)
-            finally:
-                copy.close()
-        opened = self._files.open(target)
-        try:
-            opened.sync()
-        finally:
-            opened.close()
-        return position
+                with translated("copying the database"):
+                    return copy_database(live.path, target, vfs=self._vfs)
+            except (Corrupt, StorageFailed):
+                if self._live.number == live.number:  # else a snapshot took the place of what was read
+                    raise
 
     def install_snapshot(self, source: Path, expected: SnapshotMeta) -> None:
         with translated("verifying a snapshot"):

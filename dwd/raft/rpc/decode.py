@@ -12,6 +12,7 @@ from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
 from dwd.pb.raft.v1 import raft_pb2 as pb
 from dwd.raft.core import messages as m
 from dwd.raft.core.types import Configuration, Entry, EntryKind, Member, MemberRole, ReadId, SnapshotMeta
+from dwd.raft.snapshots.pages import Extent
 from dwd.raft.transport import (
     Absence,
     Absent,
@@ -68,6 +69,9 @@ def snapshot_request(request: pb.SnapshotRequest) -> SnapshotRequest:
         index_min=LogIndex(request.index_min),
         token=request.token,
         offset=request.offset,
+        ranged=request.ranged,
+        length=request.length,
+        page_hashes=request.page_hashes,
     )
 
 
@@ -78,14 +82,20 @@ def snapshot_item(item: pb.SnapshotItem) -> SnapshotItem:
             case "header":
                 header = item.header
                 return SnapshotHeader(
-                    token=header.token, meta=snapshot_meta(header.meta), bytes_total=header.bytes_total
+                    token=header.token,
+                    meta=snapshot_meta(header.meta),
+                    bytes_total=header.bytes_total,
+                    digest=header.digest,
                 )
             case "chunk":
-                return SnapshotChunk(offset=item.chunk.offset, data=item.chunk.data, crc32c=item.chunk.crc32c)
+                chunk = item.chunk
+                cut = zip(chunk.extent_offsets, chunk.extent_bytes, strict=True)
+                extents = tuple(Extent(offset=offset, length=length) for offset, length in cut)
+                return SnapshotChunk(offset=chunk.offset, data=chunk.data, crc32c=chunk.crc32c, extents=extents)
             case _:
                 raise Corrupt("raft.snapshot_malformed", "an item of a snapshot transfer is neither header nor chunk")
     except ValueError as error:
-        raise Corrupt("raft.snapshot_malformed", f"the header of a snapshot cannot be read: {error}") from error
+        raise Corrupt("raft.snapshot_malformed", f"an item of a snapshot cannot be read: {error}") from error
 
 
 def _parcel(parcel: pb.Parcel) -> Parcel:

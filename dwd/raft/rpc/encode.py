@@ -95,16 +95,28 @@ def snapshot_request(request: SnapshotRequest) -> pb.SnapshotRequest:
         index_min=request.index_min,
         token=request.token,
         offset=request.offset,
+        ranged=request.ranged,
+        length=request.length,
+        page_hashes=request.page_hashes,
     )
 
 
 def snapshot_item(item: SnapshotItem) -> pb.SnapshotItem:
     match item:
         case SnapshotHeader():
-            header = pb.SnapshotHeader(token=item.token, meta=snapshot_meta(item.meta), bytes_total=item.bytes_total)
+            header = pb.SnapshotHeader(
+                token=item.token, meta=snapshot_meta(item.meta), bytes_total=item.bytes_total, digest=item.digest
+            )
             return pb.SnapshotItem(header=header)
         case SnapshotChunk():
-            return pb.SnapshotItem(chunk=pb.SnapshotChunk(offset=item.offset, data=item.data, crc32c=item.crc32c))
+            chunk = pb.SnapshotChunk(
+                offset=item.offset,
+                data=item.data,
+                crc32c=item.crc32c,
+                extent_offsets=[extent.offset for extent in item.extents],
+                extent_bytes=[extent.length for extent in item.extents],
+            )
+            return pb.SnapshotItem(chunk=chunk)
 
 
 def _vote_request(out: pb.Parcel, message: m.VoteRequest) -> None:

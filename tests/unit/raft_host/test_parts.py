@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,16 +12,14 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import Busy, Corrupt, DwError, NoSpace, NotFound, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, Corrupt, DwError, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
-from dwd.base.limits import CHUNK_BYTES
 from dwd.base.units import MIB
 from dwd.raft.applier import Applier
 from dwd.raft.core.effects import Accepted, ReadReady
 from dwd.raft.core.messages import Append
-from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState, SnapshotMeta
+from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState
 from dwd.raft.leadership import Leadership
-from dwd.raft.options import HostOptions
 from dwd.raft.persister import WRITE_BYTES_MAX, Persister
 from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
 from dwd.raft.proposals import ROUND_BYTES, ROUND_COUNT, Proposals
@@ -30,9 +27,7 @@ from dwd.raft.reads import ROUNDS_MAX, Reads
 from dwd.raft.recovery import reconcile
 from dwd.raft.round_pace import SPACING_SECONDS, RoundPace
 from dwd.raft.rpc.lane import PeerLane
-from dwd.raft.snapshots.copies import Copies
-from dwd.raft.transport import SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
-from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.clock import SystemClock
 from dwd.runtime.serial import ThreadLanes
 from dwd.runtime.tasks import Tasks
 from tests.twins.dict_machine import DictDisk, DictMachine
@@ -346,72 +341,6 @@ class TestReconcile:
     def test_replica_is_refused_when_its_machine_applied_what_the_log_replaced(self) -> None:
         with pytest.raises(Corrupt):
             reconcile(self.log(), replace(EMPTY_SNAPSHOT, index=LogIndex(3), term=Term(1)))
-
-
-class TestCopies:
-    def copies(self, directory: Path, **options: int) -> Copies:
-        return Copies(directory, options=HostOptions(**options), clock=SystemClock(), rng=SystemRng())
-
-    def request(self, group: int = 1, *, token: int = 0, offset: int = 0, index_min: int = 0) -> SnapshotRequest:
-        return SnapshotRequest(
-            group=GroupId(group), source=ReplicaId(1), target=ReplicaId(2), index_min=LogIndex(index_min),
-            token=token, offset=offset,
-        )  # fmt: skip
-
-    @staticmethod
-    async def make(path: Path, *, index: int = 5) -> SnapshotMeta:
-        await asyncio.to_thread(path.write_bytes, bytes(range(256)) * (3 * MIB // 256) + b"end")
-        return replace(EMPTY_SNAPSHOT, index=LogIndex(index))
-
-    async def take(self, copies: Copies, request: SnapshotRequest) -> list[SnapshotItem]:
-        async with aclosing(copies.serve(request, self.make)) as items:
-            return [item async for item in items]
-
-    async def test_the_whole_file_comes_when_it_is_asked_for(self, tmp_path: Path) -> None:
-        header, *chunks = await self.take(self.copies(tmp_path), self.request())
-        assert isinstance(header, SnapshotHeader)
-        data = b"".join(chunk.data for chunk in chunks if isinstance(chunk, SnapshotChunk))
-        assert header.bytes_total == len(data) == 3 * MIB + 3
-        assert data.endswith(b"end")
-
-    async def test_the_same_copy_goes_on_when_a_transfer_resumes(self, tmp_path: Path) -> None:
-        copies = self.copies(tmp_path)
-        first, *_ = await self.take(copies, self.request())
-        assert isinstance(first, SnapshotHeader)
-        again, chunk, *_ = await self.take(copies, self.request(token=first.token, offset=2 * CHUNK_BYTES))
-        assert isinstance(again, SnapshotHeader)
-        assert isinstance(chunk, SnapshotChunk)
-        assert (again.token, chunk.offset) == (first.token, 2 * CHUNK_BYTES)
-
-    async def test_a_copy_is_shared_when_it_is_new_enough_and_made_again_when_not(self, tmp_path: Path) -> None:
-        copies = self.copies(tmp_path)
-        tokens = [
-            header.token
-            for index_min in (0, 5, 6)
-            if isinstance(header := (await self.take(copies, self.request(index_min=index_min)))[0], SnapshotHeader)
-        ]
-        assert tokens[0] == tokens[1] != tokens[2]
-
-    async def test_not_found_when_the_copy_to_resume_is_gone(self, tmp_path: Path) -> None:
-        with pytest.raises(NotFound):
-            await self.take(self.copies(tmp_path), self.request(token=77))
-
-    async def test_busy_when_all_copies_are_being_read_and_an_idle_one_goes_when_not(self, tmp_path: Path) -> None:
-        copies = self.copies(tmp_path, snapshot_copies_max=1)
-        async with aclosing(copies.serve(self.request(1), self.make)) as reading:
-            await anext(reading)
-            with pytest.raises(Busy):
-                await self.take(copies, self.request(2))
-        await self.take(copies, self.request(2))
-        assert copy_count(tmp_path) == 1
-
-    async def test_no_space_when_the_reserve_would_be_used(self, tmp_path: Path) -> None:
-        with pytest.raises(NoSpace):
-            await self.take(self.copies(tmp_path, snapshot_reserve_bytes=1 << 62), self.request())
-
-
-def copy_count(directory: Path) -> int:
-    return sum(1 for _ in directory.iterdir())
 
 
 class TestApplier:

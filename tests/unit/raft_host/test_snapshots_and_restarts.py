@@ -94,10 +94,11 @@ async def test_a_transfer_resumes_where_it_stopped_when_the_stream_breaks(tmp_pa
         cluster.network.chunks_until_break = 3
         await behind.start()
         await until(lambda: behind.value("k59") == "v", "it to catch up")
-        first, second, *_ = cluster.network.requests
+        opening, first, second, *_ = cluster.network.requests
+        assert (opening.offset, opening.length, opening.token) == (0, 0, 0)
         assert (first.offset, second.offset) == (0, 3 * CHUNK_BYTES)
-        assert second.token != 0
-        assert sum(node.machines[GROUP].copies for node in cluster.nodes) == 1
+        assert first.token == second.token != 0
+        assert sum(node.machines[GROUP].copies for node in cluster.nodes if node is not behind) == 1
 
 
 async def test_a_chunk_is_asked_for_again_when_its_checksum_fails(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ async def test_a_new_replica_is_seeded_when_a_transfer_to_its_predecessor_hangs(
             change = ConfigurationChange(kind=ChangeKind.REPLACE_LOST, member=member)
             await leader.host.change(GROUP, change, deadline=soon())
             if replica == 301:
-                await until(lambda: follower.host.status(GROUP).snapshot is not None, "a transfer to begin")
+                await until(lambda: not cluster.network.hang_next_chunk, "a transfer to hang")
         await until(lambda: follower.value("k59") == "v", "the new replica to be seeded")
 
 

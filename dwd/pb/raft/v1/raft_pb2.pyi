@@ -525,13 +525,22 @@ class SnapshotRequest(_message.Message):
     INDEX_MIN_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    RANGED_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    PAGE_HASHES_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     source: _builtins.int
     target: _builtins.int
     index_min: _builtins.int
     token: _builtins.int
-    """0 to start; a header's to resume"""
+    """0 to start; a header's for that very copy"""
     offset: _builtins.int
+    ranged: _builtins.bool
+    """false: everything from the offset on"""
+    length: _builtins.int
+    """0: only the header"""
+    page_hashes: _builtins.bytes
+    """of the caller's pages from the offset on: 16 bytes of SHA-256 for each 4 KiB"""
     def __init__(
         self,
         *,
@@ -541,10 +550,13 @@ class SnapshotRequest(_message.Message):
         index_min: _builtins.int = ...,
         token: _builtins.int = ...,
         offset: _builtins.int = ...,
+        ranged: _builtins.bool = ...,
+        length: _builtins.int = ...,
+        page_hashes: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "index_min", b"index_min", "offset", b"offset", "source", b"source", "target", b"target", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "index_min", b"index_min", "length", b"length", "offset", b"offset", "page_hashes", b"page_hashes", "ranged", b"ranged", "source", b"source", "target", b"target", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -583,8 +595,11 @@ class SnapshotHeader(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     META_FIELD_NUMBER: _builtins.int
     BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     token: _builtins.int
     bytes_total: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256 of all pages' hashes and the size (u64, big-endian)"""
     @_builtins.property
     def meta(self) -> Global___SnapshotMeta: ...
     def __init__(
@@ -593,10 +608,11 @@ class SnapshotHeader(_message.Message):
         token: _builtins.int = ...,
         meta: Global___SnapshotMeta | None = ...,
         bytes_total: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_total", b"bytes_total", "meta", b"meta", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_total", b"bytes_total", "digest", b"digest", "meta", b"meta", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -604,24 +620,34 @@ Global___SnapshotHeader: _TypeAlias = SnapshotHeader  # noqa: Y015
 
 @_typing.final
 class SnapshotChunk(_message.Message):
+    """`data` belongs at `offset`, or is cut into extents: the first at `offset`."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     CRC32C_FIELD_NUMBER: _builtins.int
+    EXTENT_OFFSETS_FIELD_NUMBER: _builtins.int
+    EXTENT_BYTES_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     data: _builtins.bytes
     crc32c: _builtins.int
+    @_builtins.property
+    def extent_offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def extent_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         offset: _builtins.int = ...,
         data: _builtins.bytes = ...,
         crc32c: _builtins.int = ...,
+        extent_offsets: _abc.Iterable[_builtins.int] | None = ...,
+        extent_bytes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32c", b"crc32c", "data", b"data", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32c", b"crc32c", "data", b"data", "extent_bytes", b"extent_bytes", "extent_offsets", b"extent_offsets", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

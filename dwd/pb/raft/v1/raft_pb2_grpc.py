@@ -61,7 +61,8 @@ class RaftServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FetchSnapshot(self, request, context):
-        """A header, then chunks. Errors: NotFound (the copy to resume is gone), Busy (too many copies), NoSpace.
+        """A header, then chunks, none for pages that the caller has. Errors: NotFound (the copy is gone), Busy (too many
+        copies), NoSpace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

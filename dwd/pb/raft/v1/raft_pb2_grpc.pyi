@@ -38,7 +38,9 @@ class RaftStub:
     Deliver: _grpc.StreamUnaryMultiCallable[_raft_pb2.Frame, _raft_pb2.DeliverReply]
     """Never answers; ends when either side does."""
     FetchSnapshot: _grpc.UnaryStreamMultiCallable[_raft_pb2.SnapshotRequest, _raft_pb2.SnapshotItem]
-    """A header, then chunks. Errors: NotFound (the copy to resume is gone), Busy (too many copies), NoSpace."""
+    """A header, then chunks, none for pages that the caller has. Errors: NotFound (the copy is gone), Busy (too many
+    copies), NoSpace.
+    """
 
 @_typing.type_check_only
 class RaftAsyncStub(RaftStub):
@@ -50,7 +52,9 @@ class RaftAsyncStub(RaftStub):
     Deliver: _aio.StreamUnaryMultiCallable[_raft_pb2.Frame, _raft_pb2.DeliverReply]  # type: ignore[assignment]
     """Never answers; ends when either side does."""
     FetchSnapshot: _aio.UnaryStreamMultiCallable[_raft_pb2.SnapshotRequest, _raft_pb2.SnapshotItem]  # type: ignore[assignment]
-    """A header, then chunks. Errors: NotFound (the copy to resume is gone), Busy (too many copies), NoSpace."""
+    """A header, then chunks, none for pages that the caller has. Errors: NotFound (the copy is gone), Busy (too many
+    copies), NoSpace.
+    """
 
 class RaftServicer(metaclass=_abc_1.ABCMeta):
     """Two streams run from every node to every other: Deliver with lane "urgent" (votes, heartbeats, reads, replies) and
@@ -71,7 +75,9 @@ class RaftServicer(metaclass=_abc_1.ABCMeta):
         request: _raft_pb2.SnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_raft_pb2.SnapshotItem], _abc.AsyncIterator[_raft_pb2.SnapshotItem]]:
-        """A header, then chunks. Errors: NotFound (the copy to resume is gone), Busy (too many copies), NoSpace."""
+        """A header, then chunks, none for pages that the caller has. Errors: NotFound (the copy is gone), Busy (too many
+        copies), NoSpace.
+        """
 
 def add_RaftServicer_to_server(servicer: RaftServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
