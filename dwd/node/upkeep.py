@@ -36,6 +36,7 @@ from dwd.node.surroundings import Surroundings
 from dwd.node.topology import ControlTopology
 from dwd.raft.rpc.admin_client import create_replica, drop_replica
 from dwd.runtime.allocator import TrimWorker
+from dwd.runtime.pacing import PACE_DEFAULT, PACE_FULL
 from dwd.runtime.tasks import Tasks
 from dwd.runtime.worker import Worker
 from dwd.runtime.workers import WorkerRunner
@@ -44,6 +45,8 @@ _log = structlog.get_logger("dwd.node")
 
 WOKEN_BY_CONTROL = ("node.announce", "blocks.layout", "meta.membership")
 """Workers that look again at once when control changed."""
+UNPACED = ("meta.membership", "meta.liveness")
+"""Workers whose time is spent waiting for others, and whose delay is a group's risk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,7 @@ class Upkeep:
                 return
             unwatch()
             for worker in (*self._cluster_workers(addresses), *self._block_workers()):
-                self.workers.add(worker)
+                self.workers.add(worker, pace=PACE_FULL if worker.name in UNPACED else PACE_DEFAULT)
             for name in WOKEN_BY_CONTROL:
                 view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
 

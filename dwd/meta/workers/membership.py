@@ -5,6 +5,7 @@ It alone changes members: operators change where they should be (`dwd.meta.core.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -28,6 +29,7 @@ REFUSED_SECONDS_MAX = 10.0
 """A node that could not be given a replica, or told to drop one, is passed over for so long: twice as long each time,
 since a node that was just admitted is about to start, and one that is gone is not.
 """
+GROUPS_AT_ONCE = 8
 LEAVING_MAX = 256
 """Removed replicas whose nodes are still to be told; past it the oldest is left to be found when its node is needed."""
 
@@ -82,17 +84,24 @@ class MembershipWorker:
         self._leaving: dict[tuple[NodeId, GroupId, ReplicaId], None] = {}
 
     async def work(self) -> Progress:
-        progress, trouble = Progress.IDLE, list[DwError]()
-        for group in self._host.groups():
-            try:
-                if await self._reconcile(group):
-                    progress = Progress.BUSY
-            except DwError as error:
-                trouble.append(error)
+        """A step for each group, some side by side: a step is mostly waiting for commits and for other nodes."""
+        groups, steps, trouble = iter(self._host.groups()), list[GroupId](), list[DwError]()
+
+        async def reconcile() -> None:
+            for group in groups:
+                try:
+                    if await self._reconcile(group):
+                        steps.append(group)
+                except DwError as error:
+                    trouble.append(error)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(GROUPS_AT_ONCE):
+                tasks.create_task(reconcile())
         await self._dismiss()
         if trouble:
             raise trouble[0]
-        return progress
+        return Progress.BUSY if steps else Progress.IDLE
 
     async def _reconcile(self, group: GroupId) -> bool:
         status = self._host.status(group)

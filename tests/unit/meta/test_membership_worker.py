@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +46,8 @@ class Cluster:
         self.done: list[tuple[Any, ...]] = []
         self.errors: dict[str, list[DwError]] = {"change": [], "create": [], "drop": []}
         self.settings: dict[str, str] = {}
+        self.held: dict[GroupId, asyncio.Event] = {}
+        """Groups whose changes take until the event."""
         self.clock = ManualClock()
         view: Any = SimpleNamespace(
             topology=lambda: SimpleNamespace(
@@ -73,6 +76,8 @@ class Cluster:
         self, group: GroupId, change: ConfigurationChange | JointChange, *, deadline: float
     ) -> Configuration:
         self._maybe_raise("change")
+        if group in self.held:
+            await self.held[group].wait()
         for one in change.changes if isinstance(change, JointChange) else (change,):
             self.done.append((one.kind, group, one.member.node))
             if one.kind is ChangeKind.REMOVE:
@@ -146,6 +151,18 @@ async def test_other_groups_are_looked_after_when_one_is_in_trouble() -> None:
     with pytest.raises(Unavailable):
         await cluster.worker.work()
     assert cluster.done == [(ChangeKind.REMOVE, TWO, 4), ("drop", TWO, 4, 104)]
+
+
+async def test_other_groups_go_on_when_one_takes_long() -> None:
+    cluster = Cluster({ONE: voters(1, 2, 3, 4), TWO: voters(1, 2, 3, 4)}, [row(n) for n in (1, 2, 3, 4)])
+    cluster.held[ONE] = asyncio.Event()
+    working = asyncio.ensure_future(cluster.worker.work())
+    async with asyncio.timeout(5):
+        while not cluster.done:
+            await asyncio.sleep(0)
+    assert cluster.done == [(ChangeKind.REMOVE, TWO, 4)]
+    cluster.held[ONE].set()
+    assert await working is Progress.BUSY
 
 
 async def test_node_is_passed_over_for_a_while_when_it_refused_a_replica() -> None:
