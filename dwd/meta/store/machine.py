@@ -33,6 +33,9 @@ from dwd.raft.core.types import EMPTY_SNAPSHOT, Configuration, Entry, EntryKind,
 from dwd.raft.ports import Scan, StateHash
 from dwd.runtime.files import Files
 
+SETTLED_ENTRIES = 32
+"""Commands whose changed rows are held in memory before they are hashed."""
+
 Changed = Callable[[frozenset[Part]], None]
 """Called on the group's thread after a commit that changed control."""
 
@@ -202,7 +205,7 @@ class SqliteMachine:
         self._restart_engine()
 
     def _restart_engine(self) -> None:
-        self._keeper.load(self._position.index)
+        self._keeper.load(self._position, version=self._version)
         tx = SqliteTx(self._connection)
         self._control = ControlCommands(tx) if self._group == CONTROL_GROUP else None
         self._engine = Engine(tx, self._control or ShardCommands(tx), self._record)
@@ -218,6 +221,8 @@ class SqliteMachine:
                 case EntryKind.COMMAND:
                     self._at = _position_of(entry, configuration)
                     outcomes.append(self._apply_one(entry))
+                    if not len(outcomes) % SETTLED_ENTRIES:
+                        self._keeper.settle()
                 case EntryKind.CONFIGURATION:
                     configuration = decode_configuration(entry.payload)
                     outcomes.append(None)
@@ -226,7 +231,7 @@ class SqliteMachine:
         position = _position_of(entries[-1], configuration)
         self._engine.flush()
         database.write_position(self._connection, position)
-        self._keeper.store(position.index)
+        self._keeper.store(position)
         return position, outcomes
 
     def _apply_one(self, entry: Entry) -> Outcome:
@@ -241,7 +246,7 @@ class SqliteMachine:
         here is passed over: whoever compares learns nothing from this replica.
         """
         if definition == DEFINITION:
-            self._keeper.record(self._at, version=self._version)
+            self._keeper.record(self._at)
 
     def _roll_back(self) -> None:
         """Back to before the batch, memory too. SQLite may have rolled back by itself already."""

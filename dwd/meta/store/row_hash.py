@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
+from collections.abc import Iterable
 
 from dwd.base.errors import InvariantViolation
 from dwd.meta.core.tx import Row
@@ -30,7 +31,6 @@ from dwd.meta.core.tx import Row
 DEFINITION = 1
 SUM_BYTES = 32
 MODULUS = 1 << 8 * SUM_BYTES
-MARSHAL_VERSION = 2
 
 GOLDEN_ROW: Row = (None, 0, -1, 1 << 31, -(1 << 62), "", "kästchen", b"", b"\x00\xff")
 GOLDEN_BYTES = bytes.fromhex(
@@ -39,10 +39,11 @@ GOLDEN_BYTES = bytes.fromhex(
 )
 
 
-def row_hash(row: Row) -> int:
-    """Of one row as SQLite hands it out: a tuple of None, int, str and bytes."""
-    return int.from_bytes(hashlib.sha256(marshal.dumps(row, MARSHAL_VERSION)).digest(), "little")
+def rows_hash(rows: Iterable[Row]) -> int:
+    """The sum, not reduced, over rows as SQLite hands them out: tuples of None, int, str and bytes."""
+    number, sha256, dumps = int.from_bytes, hashlib.sha256, marshal.dumps
+    return sum([number(sha256(dumps(row, 2)).digest(), "little") for row in rows])
 
 
-if marshal.dumps(GOLDEN_ROW, MARSHAL_VERSION) != GOLDEN_BYTES:
+if marshal.dumps(GOLDEN_ROW, 2) != GOLDEN_BYTES:
     raise InvariantViolation("this Python writes rows in another way than the state hash is defined by")
