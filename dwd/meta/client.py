@@ -137,7 +137,7 @@ class MetaClient:
         return self._router.leads(group)
 
     def shards(self) -> tuple[GroupId, ...]:
-        """All shard groups of the map."""
+        """All shard groups of the map; none before the cluster is initialised, or this copy of control knows of it."""
         return tuple(dict.fromkeys(r.group for r in self._view.topology().shard_map.ranges))
 
     def random_id(self) -> int:
@@ -151,7 +151,7 @@ class MetaClient:
         """Groups whose range may hold keys of the bucket with the prefix, in order, from the one holding `after`."""
         first = shard_key(bucket, max(prefix, after) if after.startswith(prefix) else prefix)
         end = successor(shard_key(bucket, prefix))
-        ranges = self._view.topology().shard_map.ranges
+        ranges = self._view.shard_ranges()
         for at, held in enumerate(ranges):
             next_start = ranges[at + 1].start if at + 1 < len(ranges) else None
             if (next_start is None or next_start > first) and held.start < end:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from dwd.base.errors import Conflict, NotFound
+from dwd.base.errors import Conflict, NotFound, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId
 from dwd.meta.core.control.commands import (
     BeginDeleteBucket,
@@ -41,7 +41,11 @@ class Steps(Protocol):
 
 
 async def delete_bucket(steps: Steps, name: str, *, deadline: float, begun_under: int = 0) -> None:
-    """`begun_under`: only go on with the deletion of that epoch. Raises NotFound, Conflict objects.bucket_not_empty."""
+    """`begun_under`: only go on with the deletion of that epoch. Raises NotFound, Conflict objects.bucket_not_empty,
+    Unavailable while this node knows of no shard: a bucket that is looked for nowhere would be found empty.
+    """
+    if not steps.shards():
+        raise Unavailable("meta.no_shards", "this node does not know yet which shards there are")
     if not begun_under:
         await _refuse_early(steps, name, deadline)
     begun = await steps.control(BeginDeleteBucket(name=name, epoch=begun_under), deadline=deadline)

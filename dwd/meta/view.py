@@ -15,7 +15,7 @@ from dwd.base.errors import DwError, NotFound, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId
 from dwd.meta.core.control import read
 from dwd.meta.core.control.queries import AccessKeyAnswer, ListBuckets, Topology
-from dwd.meta.core.control.rows import BucketRow, UserRow, shard_key
+from dwd.meta.core.control.rows import BucketRow, ShardRange, UserRow, shard_key
 from dwd.meta.core.control.state import Part
 from dwd.meta.core.tx import Reader
 from dwd.meta.local import Consensus
@@ -110,14 +110,21 @@ class ControlView:
         )
 
     def group_of(self, bucket: str, key: str) -> GroupId:
-        """The shard that owns (bucket, key). Raises Unavailable before the cluster is initialised."""
+        """The shard that owns (bucket, key). Raises Unavailable as `shard_ranges` does."""
+        ranges = self.shard_ranges()
         topology = self.topology()
         if self._starts is None or self._starts[0] is not topology:
-            self._starts = (topology, [r.start for r in topology.shard_map.ranges])
-        at = bisect_right(self._starts[1], shard_key(bucket, key)) - 1
-        if at < 0:
-            raise Unavailable("meta.no_shards", "the cluster is not initialised")
-        return topology.shard_map.ranges[at].group
+            self._starts = (topology, [r.start for r in ranges])
+        return ranges[bisect_right(self._starts[1], shard_key(bucket, key)) - 1].group
+
+    def shard_ranges(self) -> tuple[ShardRange, ...]:
+        """All keys, by shard. Raises Unavailable before the cluster is initialised, and while this copy has not heard of
+        that: right after a start it may stand at an earlier time.
+        """
+        ranges = self.topology().shard_map.ranges
+        if not ranges:
+            raise Unavailable("meta.no_shards", "this node does not know yet which shards there are")
+        return ranges
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call on the event loop after control changed (coalesced); returns what ends it."""

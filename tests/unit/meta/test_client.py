@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import Conflict, DwError, NotFound
+from dwd.base.errors import Conflict, DwError, NotFound, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, ReplicaId
 from dwd.meta.core.control.commands import CreateBucket
 from dwd.meta.core.control.rows import BucketState
 from dwd.meta.core.shard.commands import CreateUpload, DeleteObject, PutObject
-from dwd.meta.core.shard.queries import GetCounts, GetObject, HeadObject, ListObjects
+from dwd.meta.core.shard.queries import GetCounts, GetObject, HeadObject, ListObjects, ListUploads
 from dwd.meta.workers.membership import MembershipWorker
 from dwd.raft.core.types import MemberRole
 from dwd.runtime.clock import SystemRng
+from tests.twins.memory_transport import MemoryNetwork
 from tests.twins.meta_group import SHARD
-from tests.twins.meta_nodes import CLOCK, PATIENCE_SECONDS, running, soon, until
+from tests.twins.meta_nodes import CLOCK, PATIENCE_SECONDS, Node, configuration, running, soon, until
 
 
 def put(key: str, **changes: Any) -> PutObject:
@@ -39,6 +40,20 @@ async def test_write_is_seen_by_every_node_when_acknowledged(tmp_path: Path) -> 
                 assert answer.inline == b"x"
         page = await nodes[NodeId(2)].client.list_objects(ListObjects(bucket="b"), deadline=soon())
         assert [o.key for o in page.objects] == ["from-1", "from-2", "from-3"]
+
+
+async def test_listing_is_refused_when_the_copy_of_control_knows_of_no_shard(tmp_path: Path) -> None:
+    """As right after a start, before the log is applied: a page of nothing would say that the bucket is empty."""
+    nodes: dict[NodeId, Node] = {}
+    node = nodes[NodeId(1)] = Node(1, nodes, MemoryNetwork(), tmp_path)
+    await node.host.start()
+    await node.host.bootstrap(CONTROL_GROUP, configuration(1))
+    await until(lambda: node.client.leads(CONTROL_GROUP))
+    with pytest.raises(Unavailable, match="which shards"):
+        await node.client.list_objects(ListObjects(bucket="b"), deadline=soon())
+    with pytest.raises(Unavailable, match="which shards"):
+        await node.client.list_uploads(ListUploads(bucket="b"), deadline=soon())
+    await node.stop()
 
 
 async def test_command_takes_effect_once_when_its_answers_get_lost(tmp_path: Path) -> None:

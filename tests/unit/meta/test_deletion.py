@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import Busy, Conflict
+from dwd.base.errors import Busy, Conflict, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId
 from dwd.meta.core.control.commands import BeginDeleteBucket, CreateBucket, CreateUser, FinishDeleteBucket
 from dwd.meta.core.control.queries import GetBucket
@@ -32,6 +32,7 @@ class Steps:
         self.meanwhile: dict[type, Callable[[], Any]] = {}
         self.held: dict[type, list[tuple[GroupId, Any]]] = {}
         self.begun = 0
+        self.known = (GroupId(1), GroupId(2))
 
     async def control(self, command: Any, *, deadline: float) -> Any:
         return self.carry_out(CONTROL_GROUP, command)
@@ -43,7 +44,7 @@ class Steps:
         return self.groups[group].ask(query)
 
     def shards(self) -> tuple[GroupId, ...]:
-        return (GroupId(1), GroupId(2))
+        return self.known
 
     def carry_out(self, group: GroupId, command: Any) -> Any:
         first = self.meanwhile.pop(type(command), None)
@@ -136,3 +137,12 @@ async def test_new_bucket_stays_when_an_old_deletion_is_gone_on_with(steps: Step
     assert row is not None
     assert row.state is BucketState.ACTIVE
     steps.groups[GroupId(1)].send(put(row.epoch))
+
+
+async def test_deletion_is_refused_when_no_shard_is_known_yet(steps: Steps) -> None:
+    """A node that has just started may have an old copy of control: nothing found nowhere is no proof."""
+    steps.groups[GroupId(2)].send(put(steps.epoch()))
+    steps.known = ()
+    with pytest.raises(Unavailable, match="which shards"):
+        await delete_bucket(steps, "b", deadline=0.0)
+    assert steps.row() is not None
