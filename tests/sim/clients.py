@@ -9,6 +9,7 @@ from dwd.base.errors import Conflict, DwError, NotFound, OutcomeUnknown
 from dwd.meta.core.shard.commands import DeleteObject, Precondition, PutObject
 from dwd.meta.core.shard.queries import HeadObject, ListObjects
 from tests.linearizability.events import Event, Op, listing
+from tests.sim.network import GRID_SECONDS
 
 if TYPE_CHECKING:
     from dwd.meta.client import MetaClient
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 BUCKET = "b"
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 2.0
+BURST_SECONDS = 0.002
 REFUSALS = ("objects.precondition_failed", "objects.no_such_key")
 
 
@@ -32,11 +34,6 @@ class Client:
         self._written = 0
         self._seen: dict[str, str | None] = {}
         """What it last read or wrote of each key, for swaps."""
-
-    async def run(self, pause_seconds: float) -> None:
-        while self._world.busy:
-            await asyncio.sleep(self._rng.uniform(0, 2 * pause_seconds))
-            await self.act()
 
     async def act(self) -> None:
         """One operation at the present node, or a move to another."""
@@ -164,6 +161,34 @@ class Client:
     def _moved(self) -> None:
         self._world.counts["failed"] += 1
         self._at = self._rng.below(len(self._world.nodes))
+
+
+class Crowd:
+    """All clients. They come in bursts of different sizes, so many a second that the plan's load is met."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rng = world.workload_rng
+        self.clients = [Client(world, number) for number in range(world.plan.clients)]
+        self._idle = list(self.clients)
+
+    async def run(self) -> None:
+        plan, loop = self._world.plan, self._world.loop
+        while self._world.busy:
+            size = 1 + self._rng.below(plan.burst_max)
+            for _ in range(min(size, len(self._idle))):
+                client = self._idle.pop(self._rng.below(len(self._idle)))
+                loop.call_later(loop.until_tick(self._rng.uniform(0, BURST_SECONDS), GRID_SECONDS), self._send, client)
+            await asyncio.sleep(self._rng.uniform(0, 2) * size / plan.operations_per_second)
+
+    def _send(self, client: Client) -> None:
+        task = self._world.loop.create_task(client.act())
+        task.add_done_callback(lambda done: self._returned(client, done))
+
+    def _returned(self, client: Client, done: asyncio.Task[None]) -> None:
+        self._idle.append(client)
+        if not done.cancelled() and done.exception() is not None:
+            self._world.watch.report("workload", f"a client met {done.exception()!r}")
 
 
 def _put(key: str, value: str, precondition: Precondition | None = None) -> PutObject:

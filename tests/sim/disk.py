@@ -19,10 +19,12 @@ from dwd.base.errors import NoSpace, StorageFailed
 from dwd.runtime.files import File
 from dwd.runtime.recording_files import RecordingFiles
 from dwd.runtime.recording_vfs import RecordingVfs
-from dwd.runtime.testing_inodes import Inode, Resize, Write, after_power_loss
+from dwd.runtime.testing_inodes import Resize, Write, apply_content, sectors
 from tests.twins.virtual_time import SeededRng
 
 DATABASE = "state.db"
+NOTHING, ALL, PREFIX = range(3)
+"""How much of what was not synced survives a power loss; else any of its sectors do."""
 
 
 class PowerLost(BaseException):
@@ -59,18 +61,23 @@ class MemoryFileUndo:
         self._disk = disk
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._database = path.name.startswith(DATABASE)
+        self._size: int | None = None
+        """As far as it is known without asking."""
         self.changes: list[_Change] = []
 
     def before(self, offset: int, length: int | None) -> None:
         self._disk.step()
-        size = os.fstat(self._descriptor).st_size
+        size = self._size
+        if size is None:
+            size = os.fstat(self._descriptor).st_size
         if self._disk.full and length != 0 and offset + (length or 0) > size:
             if self._database:
                 raise apsw.FullError
             raise NoSpace("storage.no_space", "the simulated disk is full")
-        wanted = max(0, size - offset) if length is None else length
-        old = os.pread(self._descriptor, wanted, offset) if wanted else b""
+        wanted = size - offset if length is None else length
+        old = os.pread(self._descriptor, wanted, offset) if wanted > 0 and offset < size else b""
         self.changes.append(_Change(size, offset, length, old))
+        self._size = max(size, offset + length) if length else None
 
     def synced(self) -> None:
         self._disk.step()
@@ -83,12 +90,17 @@ class MemoryFileUndo:
 
     def lose(self, rng: SeededRng) -> None:
         """Put the file into one of the states it may have after a power loss."""
-        if not self.changes:
+        self._size = None
+        mood = rng.below(4) if self.changes else ALL
+        if mood == ALL:
+            self.changes = []
             return
         descriptor, after = self._descriptor, os.fstat(self._descriptor).st_size
         unsynced: list[Write | Resize] = []
         for change in reversed(self.changes):
-            if change.length:
+            if mood == NOTHING:
+                pass
+            elif change.length:
                 unsynced.append(Write(offset=change.offset, content=os.pread(descriptor, change.length, change.offset)))
             else:
                 unsynced.append(Resize(length=after))
@@ -96,13 +108,16 @@ class MemoryFileUndo:
                 os.pwrite(descriptor, change.old, change.offset)
             os.ftruncate(descriptor, change.size)
             after = change.size
-        durable = bytearray(os.pread(descriptor, after, 0))
-        inode = Inode()
-        inode.durable, inode.unsynced = durable, unsynced[::-1]
-        content = after_power_loss(inode, rng)
-        os.pwrite(descriptor, content, 0)
-        os.ftruncate(descriptor, len(content))
         self.changes = []
+        if mood != NOTHING:
+            content = bytearray(os.pread(descriptor, after, 0))
+            pieces = [piece for change in reversed(unsynced) for piece in sectors(change)]
+            kept = rng.below(len(pieces) + 1) if mood == PREFIX else len(pieces)
+            for piece in pieces[:kept]:
+                if mood == PREFIX or rng.below(2):
+                    apply_content(content, piece)
+            os.pwrite(descriptor, content, 0)
+            os.ftruncate(descriptor, len(content))
 
     def close(self) -> None:
         os.close(self._descriptor)

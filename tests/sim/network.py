@@ -17,12 +17,13 @@ from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId
 from dwd.meta.core.query import Query
 from dwd.meta.local import LocalGroups
 from dwd.raft.transport import Parcel, SnapshotItem, SnapshotRequest, TransportHandler
-from tests.twins.virtual_time import Life, SeededRng
+from tests.twins.virtual_time import Life, SeededRng, VirtualLoop
 
 A = TypeVar("A")
 
 NOTICE_SECONDS = 0.001
 """Until a connection to a dead process is seen to be broken."""
+GRID_SECONDS = 0.001
 SNAPSHOT_POLL_SECONDS = 0.1
 
 
@@ -63,7 +64,7 @@ class _Pending:
 
 @dataclass(slots=True)
 class Network:
-    loop: asyncio.AbstractEventLoop
+    loop: VirtualLoop
     rng: SeededRng
     weather: Weather = field(default_factory=Weather)
     endpoints: dict[NodeId, Endpoint] = field(default_factory=dict)
@@ -75,10 +76,10 @@ class Network:
 
     def delay(self) -> float:
         weather = self.weather
-        delay = self.rng.uniform(weather.delay_min, weather.delay_max)
+        seconds = self.rng.uniform(weather.delay_min, weather.delay_max)
         if weather.late and self.rng.uniform(0, 1) < weather.late:
-            delay += self.rng.uniform(0, weather.late_seconds)
-        return delay
+            seconds += self.rng.uniform(0, weather.late_seconds)
+        return self.loop.until_tick(seconds, GRID_SECONDS)
 
     def send(self, source: Endpoint, target: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
         self.sent += 1

@@ -10,11 +10,12 @@ from dwd.raft.options import HostOptions
 from tests.twins.virtual_time import SeededRng
 
 NODES = 5
-CLIENTS = 10
-KEYS = 12
-OPERATIONS_PER_SECOND = 55.0
-FAULTS_PER_SECOND = 1.05
-SECONDS = 20.0
+CLIENTS = 64
+KEYS = 16
+OPERATIONS_PER_SECOND = 58.0
+BURST_MAX = 16
+FAULTS_PER_SECOND = 1.15
+SECONDS = 60.0
 """Of faults; then everything is healed and has to come to rest."""
 
 
@@ -28,6 +29,8 @@ class Plan:
     clients: int = CLIENTS
     keys: int = KEYS
     operations_per_second: float = OPERATIONS_PER_SECOND
+    burst_max: int = BURST_MAX
+    """Clients come alone or many at a time: that is when calls overlap and are batched."""
     faults_per_second: float = FAULTS_PER_SECOND
     faults: dict[str, float] = field(default_factory=dict)
     host_options: HostOptions
@@ -56,9 +59,9 @@ def plan_of(seed: int, *, seconds: float = SECONDS) -> Plan:
         trailing_entries=compaction // (2, 5, 20)[rng.below(3)],
         compaction_bytes=256 * KIB,
         trailing_bytes=64 * KIB,
-        apply_entries_max=(2, 16, 1_024)[rng.below(3)],
+        apply_entries_max=(1_024, 1_024, 1_024, 1_024, 16, 2)[rng.below(6)],
         writes_in_flight=(1, 2)[rng.below(2)],
-        propose_batch_max=(1, 8, 1_024)[rng.below(3)],
+        propose_batch_max=(1_024, 1_024, 1_024, 1_024, 8, 1)[rng.below(6)],
         snapshot_reserve_bytes=0,
     )
     log = RaftLogOptions(

@@ -24,7 +24,7 @@ from dwd.raft.log.store import RaftLog
 from dwd.runtime.tasks import Tasks
 from dwd.runtime.workers import WorkerRunner
 from tests.sim.disk import PowerLost, SimDisk
-from tests.sim.network import Endpoint, SimPeers, SimTransport
+from tests.sim.network import GRID_SECONDS, Endpoint, SimPeers, SimTransport
 from tests.sim.watching import WatchedLog, WatchedMachine
 from tests.sim.work import SimLanes, SimMailboxes
 from tests.twins.meta_group import CLUSTER
@@ -217,10 +217,10 @@ class SimNode:
             await self._world.network.call(self.endpoint, node, work, seconds=5.0)
 
     def _sync_seconds(self) -> float:
-        return self.slowness * self.rng.uniform(0.0005, 0.004)
+        return self._world.loop.until_tick(self.slowness * self.rng.uniform(0.0005, 0.006), GRID_SECONDS)
 
     def _apply_seconds(self) -> float:
-        return self.slowness * self.rng.uniform(0.0001, 0.001)
+        return self._world.loop.until_tick(self.slowness * self.rng.uniform(0.0001, 0.004), GRID_SECONDS)
 
     def _died(self, what: str, error: BaseException) -> None:
         """It gave up by itself."""

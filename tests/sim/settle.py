@@ -66,11 +66,11 @@ def _unsettled(world: World) -> str | None:
     return None
 
 
-async def read_everywhere(world: World, clients: list[Client]) -> None:
+async def read_everywhere(world: World, client: Client) -> None:
     """Every key from every node: what was acknowledged must be seen, by the linearizability of these reads."""
     for node in world.nodes:
         for number in range(world.plan.keys):
-            answered = await clients[0].get(node, f"k{number:02}", patience=READ_SECONDS)
+            answered = await client.get(node, f"k{number:02}", patience=READ_SECONDS)
             if not answered:
                 world.watch.report("liveness", f"node {node.id} does not answer a read after everything was healed")
                 return

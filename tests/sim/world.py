@@ -34,7 +34,7 @@ from tests.sim.checkers.exactly_once import ExactlyOnce
 from tests.sim.checkers.leader_completeness import LeaderCompleteness
 from tests.sim.checkers.log_matching import LogMatching
 from tests.sim.checkers.state_machines import StateMachines
-from tests.sim.clients import Client
+from tests.sim.clients import Crowd
 from tests.sim.nemesis import Nemesis
 from tests.sim.network import Network
 from tests.sim.plan import Plan
@@ -115,10 +115,8 @@ class World:
         await self._begin()
         self.began = self.loop.time()
         self.busy = True
-        clients = [Client(self, number) for number in range(self.plan.clients)]
-        pause = self.plan.clients / self.plan.operations_per_second
-        tasks = [self.loop.create_task(client.run(pause)) for client in clients]
-        tasks.append(self.loop.create_task(self.nemesis.run()))
+        crowd = Crowd(self)
+        tasks = [self.loop.create_task(crowd.run()), self.loop.create_task(self.nemesis.run())]
         until = self.began + self.plan.seconds
         while self.loop.time() < until and not self.watch.violations:
             await asyncio.sleep(STEP_SECONDS)
@@ -130,7 +128,7 @@ class World:
             await settle.until_settled(self)
         self.busy = False
         if not self.watch.violations:
-            await settle.read_everywhere(self, clients)
+            await settle.read_everywhere(self, crowd.clients[0])
         if not self.watch.violations:
             settle.compare_databases(self)
             for violation in check(self.history):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import random  # noqa: TID251 - the seeded twin of dwd.base.clock.Rng
 from asyncio import events
 from collections import deque
@@ -56,6 +57,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass without anything happening, as when the process is paused."""
         self._now += seconds
+
+    def until_tick(self, seconds: float, grid_seconds: float) -> float:
+        """From now to the first instant of the grid that is at least `seconds` away: what ends at about the same time
+        ends together, as a busy process sees it.
+        """
+        return math.ceil((self._now + seconds) / grid_seconds) * grid_seconds - self._now
 
     def pause(self, life: Life) -> None:
         """Nothing of it runs until `resume`."""
