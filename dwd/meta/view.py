@@ -118,8 +118,8 @@ class ControlView:
         return ranges[bisect_right(self._starts[1], shard_key(bucket, key)) - 1].group
 
     def shard_ranges(self) -> tuple[ShardRange, ...]:
-        """All keys, by shard. Raises Unavailable before the cluster is initialised, and while this copy has not heard of
-        that: right after a start it may stand at an earlier time.
+        """All keys, by shard. Raises Unavailable before the cluster is initialised, and while this copy has not heard
+        of that: right after a start it may stand at an earlier time.
         """
         ranges = self.topology().shard_map.ranges
         if not ranges:
