@@ -192,6 +192,7 @@ async def test_a_voter_that_just_restarted_is_kept_when_another_is_to_be_created
     async with TestCluster(tmp_path, 3, options=HostOptions(tick_ms=100)) as cluster:
         await cluster.put("a", "1")
         nodes = cluster.nodes
+        await until(lambda: nodes[0].value("a") == "1", "it to apply what is to be kept")
         for node in nodes:
             await node.stop()
         await nodes[0].start()
