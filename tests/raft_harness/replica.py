@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from dwd.base.clock import Rng
+from dwd.base.clock import Clock, Rng
 from dwd.base.ids import GroupId, LogIndex, ReplicaId
 from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.effects import Accepted, Effects, ReadReady, ReadRefused, Refused
@@ -42,6 +42,7 @@ class Disk:
     hard_state: HardState = EMPTY_HARD_STATE
     entries: list[Entry] = field(default_factory=list)
     doubt: bool = False
+    witness: bool = False
 
     def write(self, effects: Effects) -> None:
         if effects.snapshot is not None:
@@ -84,7 +85,7 @@ class Shell:
 
     def __init__(
         self, replica: ReplicaId, disk: Disk, options: NodeOptions, rng: Rng,
-        send: Callable[[Message], None], observe: Callable[[Shell, Effects], None],
+        send: Callable[[Message], None], observe: Callable[[Shell, Effects], None], clock: Clock | None = None,
     ) -> None:  # fmt: skip
         self.replica = replica
         self.disk = disk
@@ -92,6 +93,8 @@ class Shell:
         self.rng = rng
         self.send = send
         self.observe = observe
+        if disk.witness:
+            disk.machine = Machine(position=disk.base)
         self.machine = disk.machine
         self.queue: deque[Effects] = deque()
         self.to_apply: deque[Entry] = deque()
@@ -105,6 +108,7 @@ class Shell:
             group=GroupId(1), replica=replica, options=options, rng=rng, hard_state=disk.hard_state,
             snapshot=disk.base, entries=tuple(disk.entries), applied=position.index,
             applied_configuration=position.configuration, tail_doubt=disk.doubt,
+            witness=disk.witness, clock=clock,
         )  # fmt: skip
 
     def take(self) -> None:
@@ -132,7 +136,10 @@ class Shell:
             self.before_last_write = self.disk.copy()
         if effects.snapshot is not None:
             self.to_apply.clear()
-            self.machine = self.disk.machine = self.fetched.pop(effects.snapshot.index)
+            if self.disk.witness:
+                self.machine = self.disk.machine = Machine(position=effects.snapshot)
+            else:
+                self.machine = self.disk.machine = self.fetched.pop(effects.snapshot.index)
             self.before_last_write = None
         self.disk.write(effects)
         self.node.persisted(effects.write)
@@ -155,6 +162,8 @@ class Shell:
         """The machine becomes durable; the log before it may go."""
         if any(effects.snapshot for effects in self.queue):
             return
+        if self.disk.witness and self.node.status().held < self.machine.position.index:
+            return
         self.disk.machine = self.machine
         if compact and self.machine.position.index > self.disk.base.index:
             self.disk.compact(self.machine.position)
@@ -169,5 +178,6 @@ class Shell:
         if source is None or source.machine.position.index < offer.snapshot.index:
             self.node.snapshot_abandoned()
             return
+        assert not source.disk.witness
         self.fetched[source.machine.position.index] = source.machine
         self.node.snapshot_fetched(source.machine.position)

@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from dwd.base.errors import DwError
 from dwd.base.ids import LogIndex, NodeId, ReplicaId
+from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.effects import Accepted, Effects, ReadReady
 from dwd.raft.core.messages import Message
 from dwd.raft.core.options import NodeOptions
 from dwd.raft.core.status import NodeStatus
 from dwd.raft.core.types import (
     EMPTY_SNAPSHOT,
+    EntryKind,
     ChangeKind,
     Configuration,
     ConfigurationChange,
+    JointChange,
     Member,
     MemberRole,
     ProposalId,
@@ -47,6 +51,9 @@ class Hostility:
     power_loss: float = 0.001
     torn: float = 0.3
     rot: float = 0.1
+    transfer: float = 0.01
+    pause: float = 0
+    """Stop a replica, but not its clock, for up to two election timeouts (only with `timed`)."""
 
 
 CALM = Hostility(
@@ -61,6 +68,7 @@ CALM = Hostility(
     unreachable=0,
     power_loss=0,
     torn=0,
+    transfer=0,
 )
 
 
@@ -68,6 +76,10 @@ CALM = Hostility(
 class Simulation:
     seed: int
     voters: int = 3
+    witnesses: int = 0
+    """How many of the voters hold no data."""
+    timed: bool = False
+    """Ticks follow one time on all replicas, give or take their clocks' drift; else they come at random."""
     hostility: Hostility = field(default_factory=Hostility)
     options: NodeOptions = field(
         default_factory=lambda: NodeOptions(
@@ -90,17 +102,29 @@ class Simulation:
     last_id: int = 0
     unix_ms: int = 1_000_000
     counts: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    due: dict[ReplicaId, float] = field(default_factory=dict)
+    drift: dict[ReplicaId, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rng = SeededRng(self.seed)
         members = tuple(
-            Member(node=NodeId(i), replica=ReplicaId(i), role=MemberRole.VOTER, priority=1 + i % 2)
+            Member(
+                node=NodeId(i), replica=ReplicaId(i), priority=1 + i % 2,
+                role=MemberRole.WITNESS if i > self.voters - self.witnesses else MemberRole.VOTER,
+            )  # fmt: skip
             for i in range(1, self.voters + 1)
         )
         genesis = replace(EMPTY_SNAPSHOT, configuration=Configuration(members=members))
         for member in members:
-            self.disks[member.replica] = Disk(base=genesis, machine=Machine(position=genesis))
+            self.disks[member.replica] = Disk(
+                base=genesis, machine=Machine(position=genesis), witness=member.role is MemberRole.WITNESS
+            )
             self.start(member.replica)
+
+    def monotonic(self) -> float:
+        """The clock of every replica: only tick rates drift."""
+        return self.seconds
 
     def new_id(self) -> int:
         self.last_id += 1
@@ -110,7 +134,9 @@ class Simulation:
 
     def start(self, replica: ReplicaId) -> None:
         rng = SeededRng(self.rng.bits(62))
-        shell = Shell(replica, self.disks[replica], self.options, rng, self.send, self.observe)
+        shell = Shell(replica, self.disks[replica], self.options, rng, self.send, self.observe, self)
+        self.drift[replica] = rng.uniform(0.96, 1.04)
+        self.due[replica] = self.seconds + rng.uniform(0, 0.1)
         self.shells[replica] = shell
         shell.take()
 
@@ -135,7 +161,8 @@ class Simulation:
     def may_rot(self, replica: ReplicaId) -> bool:
         """One copy at a time, and never where two voters or fewer make a quorum of all: nobody could bring it back."""
         voters = self.disks[replica].machine.position.configuration.voters()
-        return self.rotten in {None, replica} and len(voters) >= 3
+        data = [m for m in voters if m.role is MemberRole.VOTER]
+        return self.rotten in {None, replica} and len(voters) >= 3 and len(data) >= 2
 
     # Network.
 
@@ -151,7 +178,7 @@ class Simulation:
         window = len(self.network) if self.rng.chance(0.1) else min(4, len(self.network))
         message = self.network.pop(self.rng.below(window))
         shell = self.shells.get(message.target)
-        if shell is not None:
+        if shell is not None and not self.is_paused(message.target):
             shell.node.step(message)
 
     def partition(self) -> None:
@@ -187,8 +214,12 @@ class Simulation:
             self.deliver()
         shell = self.shells[rng.choose(alive)]
         self.unix_ms += rng.below(3)
-        if rng.chance(0.15):
+        if self.timed:
+            shell = self.let_time_pass(shell)
+        elif rng.chance(0.15):
             shell.node.tick()
+        if rng.chance(chances.transfer):
+            self.transfer()
         if rng.chance(chances.propose):
             self.propose(shell)
         if rng.chance(0.1):
@@ -212,6 +243,34 @@ class Simulation:
             shell.fetch_offer(self.shells.get(shell.offer.source))
         shell.take()
 
+    def let_time_pass(self, shell: Shell) -> Shell:
+        """Tick who is due; a tick that was missed is not made up for. Who is paused does nothing: another acts."""
+        self.seconds += self.rng.uniform(0, 0.004)
+        if self.rng.chance(self.hostility.pause):
+            self.counts["pause"] += 1
+            self.due[shell.replica] = self.seconds + self.rng.uniform(0, 4.0)
+        for replica, due in self.due.items():
+            if due <= self.seconds and replica in self.shells:
+                period = 0.1 * self.drift[replica]
+                self.due[replica] = due + period if self.seconds - due < period else self.seconds + period
+                self.shells[replica].node.tick()
+        awake = [s for r, s in sorted(self.shells.items()) if not self.is_paused(r)]
+        return shell if not self.is_paused(shell.replica) or not awake else self.rng.choose(awake)
+
+    def is_paused(self, replica: ReplicaId) -> bool:
+        return self.timed and self.due[replica] > self.seconds + 0.2
+
+    def transfer(self) -> None:
+        """Ask the leader to hand over to any member."""
+        shell = self.leader()
+        if shell is not None:
+            target = self.rng.choose(shell.node.status().configuration.members).replica
+            try:
+                shell.node.transfer_leadership(target)
+                self.counts["transfer"] += 1
+            except DwError:
+                self.counts["transfer refused"] += 1
+
     def propose(self, shell: Shell) -> None:
         items = []
         for _ in range(1 + self.rng.below(4)):
@@ -225,30 +284,46 @@ class Simulation:
         shell.node.read_index(read)
 
     def change(self) -> None:
-        """The leader is asked for a change that mostly makes sense."""
+        """The leader is asked for a change that mostly makes sense, or for several at once."""
         shell = self.leader()
         if shell is None:
             return
-        status = shell.node.status()
-        members = status.configuration.members
-        learners = [m for m in members if m.role is MemberRole.LEARNER]
-        voters = status.configuration.voters()
-        if learners and self.rng.chance(0.7):
-            kind, member = ChangeKind.PROMOTE, learners[0]
-        elif len(voters) > 3 or (learners and self.rng.chance(0.3)):
-            kind, member = ChangeKind.REMOVE, self.rng.choose(members)
-        elif self.rng.chance(0.5):
-            kind, member = ChangeKind.ADD_LEARNER, self.newcomer(NodeId(self.new_id() + 100))
-        else:
-            kind, member = ChangeKind.REPLACE_LOST, self.newcomer(self.rng.choose(members).node)
-        self.counts[kind.name] += 1
-        change = ConfigurationChange(kind=kind, member=member)
+        configuration = shell.node.status().configuration
+        change: ConfigurationChange | JointChange = self.one_change(configuration)
+        if self.rng.chance(0.4):
+            more = [self.one_change(configuration) for _ in range(1 + self.rng.below(3))]
+            change = JointChange(changes=(change, *more))
+            self.counts["joint"] += 1
         shell.node.propose_configuration(ProposalId(self.new_id()), change, unix_ms=self.unix_ms)
 
-    def newcomer(self, node: NodeId) -> Member:
+    def one_change(self, configuration: Configuration) -> ConfigurationChange:
+        members = configuration.members
+        learners = [m for m in members if m.role is MemberRole.LEARNER]
+        voters = configuration.voters()
+        node = NodeId(self.new_id() + 100)
+        if learners and self.rng.chance(0.7):
+            kind, member = ChangeKind.PROMOTE, learners[0]
+        elif self.rng.chance(0.15):
+            kind, member = ChangeKind.SET_PRIORITY, replace(self.rng.choose(members), priority=self.rng.below(3))
+        elif self.rng.chance(0.1):
+            kind, member = ChangeKind.DEMOTE, self.rng.choose(members)
+        elif len(voters) > 3 or (learners and self.rng.chance(0.3)):
+            kind, member = ChangeKind.REMOVE, self.rng.choose(members)
+        elif self.witnesses and self.rng.chance(0.3):
+            kind, member = ChangeKind.ADD_WITNESS, self.newcomer(node, witness=True)
+        elif self.rng.chance(0.5):
+            kind, member = ChangeKind.ADD_LEARNER, self.newcomer(node, witness=False)
+        else:
+            lost = self.rng.choose(members)
+            kind = ChangeKind.REPLACE_LOST
+            member = self.newcomer(lost.node, witness=lost.role is MemberRole.WITNESS)
+        self.counts[kind.name] += 1
+        return ConfigurationChange(kind=kind, member=member)
+
+    def newcomer(self, node: NodeId, *, witness: bool) -> Member:
         """A replica that starts from nothing."""
         replica = ReplicaId(self.new_id() + 1000)
-        self.disks[replica] = Disk(base=EMPTY_SNAPSHOT, machine=Machine(position=EMPTY_SNAPSHOT))
+        self.disks[replica] = Disk(base=EMPTY_SNAPSHOT, machine=Machine(position=EMPTY_SNAPSHOT), witness=witness)
         self.start(replica)
         return Member(node=node, replica=replica, role=MemberRole.LEARNER, priority=1)
 
@@ -265,8 +340,13 @@ class Simulation:
             known = self.leaders.setdefault(soft.term, shell.replica)
             assert known == shell.replica, f"two leaders in term {soft.term}"
             self.check_completeness(shell)
+            self.counts["led"] += 1
+            self.counts["witness led"] += shell.disk.witness
         for read in effects.reads:
             self.check_read(read)
+        for entry in effects.entries:
+            if entry.kind is EntryKind.CONFIGURATION and shell.node.status().role is Role.LEADER:
+                self.counts["entered joint"] += decode_configuration(entry.payload).is_joint
 
     def check_completeness(self, shell: Shell) -> None:
         """A leader's log has every entry that was ever applied (leader completeness)."""
@@ -325,6 +405,8 @@ class Simulation:
         if leader is None:
             return False
         status = leader.node.status()
+        if leader.disk.witness or status.configuration.is_joint:
+            return False
         members = {m.replica for m in status.configuration.members}
         machines = [self.shells[replica].machine for replica in members]
         top = max(self.history, default=0)
@@ -346,6 +428,8 @@ def machine_digests(simulation: Simulation) -> dict[int, set[int]]:
     """Digests of machines by index: one each if all applied the same."""
     found: dict[int, set[int]] = {}
     for shell in simulation.shells.values():
+        if shell.disk.witness:
+            continue
         found.setdefault(shell.machine.position.index, set()).add(shell.machine.digest)
     return found
 

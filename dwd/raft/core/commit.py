@@ -43,7 +43,7 @@ def _configuration_committed(state: State) -> None:
     """The configuration in force is: leave it if it is joint. A leader that has no vote in it tells the others what is
     committed and steps down (thesis 4.2.2).
     """
-    if state.configuration.is_joint:
+    if state.configuration.is_joint and not state.witness:
         configure.leave_joint(state)
     elif state.replica not in state.configurations.voters:
         transfer.resign(state)

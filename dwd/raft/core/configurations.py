@@ -11,7 +11,7 @@ from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex, ReplicaId
 from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.quorum import Half
-from dwd.raft.core.types import Configuration, Entry, EntryKind, Member
+from dwd.raft.core.types import Configuration, Entry, EntryKind, Member, MemberRole
 
 
 def halves_of(configuration: Configuration) -> tuple[Half, ...]:
@@ -21,7 +21,7 @@ def halves_of(configuration: Configuration) -> tuple[Half, ...]:
 
 
 class Configurations:
-    __slots__ = ("_history", "current", "halves", "index", "members", "voters")
+    __slots__ = ("_history", "current", "halves", "index", "members", "voters", "witnesses")
 
     def __init__(self, index: LogIndex, configuration: Configuration) -> None:
         self._history: list[tuple[LogIndex, Configuration]] = [(index, configuration)]
@@ -33,6 +33,9 @@ class Configurations:
         self.halves = halves_of(self.current)
         self.voters: tuple[ReplicaId, ...] = tuple(sorted({voter for half in self.halves for voter in half}))
         """Of both halves while joint."""
+        self.witnesses: frozenset[ReplicaId] = frozenset(
+            m.replica for m in self.current.members if m.role is MemberRole.WITNESS
+        )
         self.members: frozenset[ReplicaId] = frozenset(m.replica for m in self.current.members)
 
     def note(self, entries: Iterable[Entry]) -> None:

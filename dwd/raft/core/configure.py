@@ -21,7 +21,7 @@ from dwd.raft.core.configurations import halves_of
 from dwd.raft.core.effects import Accepted
 from dwd.raft.core.log_view import entry_bytes
 from dwd.raft.core.progress import Progress
-from dwd.raft.core.propose import refuse, take, transferring
+from dwd.raft.core.propose import refuse, take, why_not_now
 from dwd.raft.core.quorum import holds_majority
 from dwd.raft.core.state import State
 from dwd.raft.core.status import ProgressState
@@ -70,8 +70,9 @@ def _judge(state: State, change: ConfigurationChange | JointChange) -> Configura
         raise state.not_leader()
     if state.commit < state.term_start:
         raise Busy("raft.leader_new", "the leader has committed nothing of its own term yet", hint="try again")
-    if state.transfer is not None:
-        raise transferring(state)
+    obstacle = why_not_now(state)
+    if obstacle is not None:
+        raise obstacle
     if state.configurations.index > state.commit or state.configuration.is_joint:
         raise Conflict("raft.change_in_flight", "another configuration change is in flight", hint="try again")
     changes = change.changes if isinstance(change, JointChange) else (change,)

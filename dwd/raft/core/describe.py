@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dwd.base.ids import LogIndex
 from dwd.raft.core.configure import is_caught_up
+from dwd.raft.core.held import held_index
 from dwd.raft.core.state import State
 from dwd.raft.core.status import NodeStatus, PeerStatus
-from dwd.raft.core.types import Role
+from dwd.raft.core.types import NO_REPLICA, Role
 
 
 def describe(state: State) -> NodeStatus:
@@ -38,5 +39,8 @@ def describe(state: State) -> NodeStatus:
         configuration_pending=state.configurations.index > state.commit,
         tail_doubt=state.doubt is not None,
         uncommitted_bytes=state.uncommitted_bytes if state.role is Role.LEADER else 0,
+        witness=state.witness,
+        held=held_index(state) if state.role is Role.LEADER else state.held,
+        transferring=NO_REPLICA if state.transfer is None else state.transfer.target,
         peers=tuple(peers) if state.role is Role.LEADER else (),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dwd.base.errors import DwError
 from dwd.base.ids import LogIndex, ReplicaId, Term
 from dwd.raft.core.messages import Message, SnapshotOffer
+from dwd.raft.core.plausible import Refusal
 from dwd.raft.core.types import Entry, HardState, ProposalId, ReadId, Role, SnapshotMeta, WriteId
 
 
@@ -52,6 +53,15 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """`count` messages of `source` (0: of several) were not looked at."""
+
+    refusal: Refusal
+    source: ReplicaId
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SoftState:
     """For people, routers and timers; never persisted."""
 
@@ -76,9 +86,11 @@ class Effects:
     5. Answer `accepted`, `refused`, `reads` (once `index` is applied here), `reads_refused`; serve `fetches`; publish
        `soft_state`; fetch `offer` from its source's node in the background, holding up nothing, and call
        `Node.snapshot_fetched(meta)` once the whole file is here and verified, or `Node.snapshot_abandoned()`.
-       A newer `offer` replaces one that is still under way.
+       A newer `offer` replaces one that is still under way. A witness gets no `offer`, only a `snapshot` that is a
+       position without a file.
     6. `tail_confirmed`: the doubt about the log's tail that the node was started with is over; until the shell saw
        this it must keep the doubt across restarts.
+    7. Count `dropped`, and log now and then what they were.
 
     Steps 2-3 of later effects may be queued behind earlier ones; 4 may run beside them.
     Invariant: nothing of a term leaves before that term and vote are durable, vote requests included.
@@ -101,6 +113,7 @@ class Effects:
     offer: SnapshotOffer | None = None
     soft_state: SoftState | None = None
     tail_confirmed: bool = False
+    dropped: tuple[Dropped, ...] = ()
 
     def must_persist(self) -> bool:
         return self.hard_state is not None or bool(self.entries) or self.snapshot is not None

@@ -17,20 +17,26 @@ from dwd.raft.core.quorum import Half, majority
 from dwd.raft.core.reads import LeaderReads
 from dwd.raft.core.state import State
 from dwd.raft.core.status import ProgressState
-from dwd.raft.core.types import NO_REPLICA, Entry, EntryKind, MemberRole, Role
+from dwd.raft.core.types import NO_REPLICA, ZERO_INDEX, Entry, EntryKind, MemberRole, Role
 
 
 def may_campaign(state: State) -> bool:
-    """Voters of positive priority do, unless the shell keeps them from leading."""
+    """Voters of positive priority do, unless the shell keeps them from leading; a witness only when it is needed."""
     if not state.may_lead:
         return False
     me = state.configurations.candidate(state.replica, state.commit)
-    return me is not None and me.role is not MemberRole.WITNESS and me.priority > 0
+    if me is None or state.timers.quiet > 0:
+        return False
+    return state.needed if state.witness or me.role is MemberRole.WITNESS else me.priority > 0
 
 
 def stagger_ticks(state: State) -> int:
     """How long to let better candidates go first: spread over STAGGER_MS by priority, then by id."""
-    voters = [m for m in state.configuration.voters() if m.priority > 0]
+    voters = [
+        m
+        for m in state.configuration.voters()
+        if m.priority > 0 and m.role is MemberRole.VOTER and m.replica != state.timers.gone
+    ]
     ranked = sorted(voters, key=lambda m: (-m.priority, m.replica))
     rank = next((place for place, m in enumerate(ranked) if m.replica == state.replica), len(ranked))
     return -(-rank * STAGGER_MS // (max(1, len(ranked)) * state.options.tick_ms))
@@ -61,11 +67,13 @@ def become_follower(state: State, term: Term, leader: ReplicaId) -> None:
     if term != state.term:
         state.set_term(term, NO_REPLICA)
         state.verified = state.commit
+        state.held = ZERO_INDEX
         doubt.term_changed(state)
     state.role = Role.FOLLOWER
     state.votes = {}
     if leader != NO_REPLICA:
         state.timers.hurry = 0
+        state.needed = False
     if leader != state.leader:
         read.leader_changed(state)
     state.leader = leader
@@ -78,12 +86,13 @@ def report_unreachable(state: State, replica: ReplicaId) -> None:
         progress = state.progress.get(replica)
         if progress is not None and progress.state is not ProgressState.SNAPSHOT:
             progress.probe(progress.match + 1)
-    elif replica == state.leader:
+    elif replica == state.leader and not state.options.lease_reads:
         _leader_gone(state)
 
 
 def _leader_gone(state: State) -> None:
     """Its process is dead or cut off: do not wait for its election timeout, nor ignore those who do not."""
+    state.timers.gone = state.leader
     state.leader = NO_REPLICA
     read.leader_changed(state)
     state.timers.hurry = state.options.election_ticks_min
@@ -195,6 +204,7 @@ def become_leader(state: State) -> None:
     }
     state.leader_reads = LeaderReads()
     state.transfer_rest = state.options.election_ticks_min
+    state.needed = False
     state.lease_barred = False
     state.uncommitted_bytes = total_bytes(state.log.cached_from(state.commit + 1))
     state.term_start = following

@@ -7,9 +7,9 @@ from typing import TypeVar
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import LogIndex, Term
 from dwd.raft.core.commit import advance_commit, hand_out, may_hand_out
-from dwd.raft.core.effects import Effects, SoftState
+from dwd.raft.core.effects import Dropped, Effects, SoftState
 from dwd.raft.core.messages import Message, VoteReply
-from dwd.raft.core.outbox import PendingWrite
+from dwd.raft.core.outbox import Outbox, PendingWrite
 from dwd.raft.core.receive_vote_reply import receive_vote_reply
 from dwd.raft.core.replicate import feed_peers
 from dwd.raft.core.state import State
@@ -63,6 +63,7 @@ def take_effects(state: State) -> Effects:
         offer=outbox.offer,
         soft_state=soft_state,
         tail_confirmed=outbox.tail_confirmed,
+        dropped=_dropped(outbox),
     )
     outbox.snapshot, outbox.offer, outbox.tail_confirmed = None, None, False
     if effects.must_persist():
@@ -79,6 +80,14 @@ def _drain(items: list[_T]) -> tuple[_T, ...]:
     drained = tuple(items)
     items.clear()
     return drained
+
+
+def _dropped(outbox: Outbox) -> tuple[Dropped, ...]:
+    if not outbox.dropped:
+        return ()
+    found = tuple(Dropped(refusal=why, source=source, count=n) for (why, source), n in outbox.dropped.items())
+    outbox.dropped.clear()
+    return found
 
 
 def _hard_state(state: State, *, has_entries: bool) -> HardState | None:

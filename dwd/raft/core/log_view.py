@@ -177,6 +177,11 @@ class LogView:
         chosen = self._entries[start : min(last - self.cache_first + 1, start + count_max)]
         return bounded(chosen, bytes_max)
 
+    def may_equal(self, entry: Entry) -> bool:
+        """False only if a cached entry at the same index is another one."""
+        place = entry.index - self.cache_first
+        return not 0 <= place < len(self._entries) or self._entries[place] == entry
+
     def take_unwritten(self) -> tuple[Entry, ...]:
         """Entries to be made durable, each handed out once."""
         if self.unwritten > self.last_index:

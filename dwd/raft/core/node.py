@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dwd.base.clock import Rng
+from dwd.base.clock import Clock, Rng
 from dwd.base.ids import GroupId, LogIndex, ReplicaId
 from dwd.raft.core import commit, configure, doubt, elect, gather, propose, replicate, snapshot, step, tick, transfer
 from dwd.raft.core import read as reading
@@ -41,17 +41,19 @@ class Node:
     def __init__(
         self, *, group: GroupId, replica: ReplicaId, options: NodeOptions, rng: Rng, hard_state: HardState,
         snapshot: SnapshotMeta, entries: Sequence[Entry], applied: LogIndex, applied_configuration: Configuration,
-        tail_doubt: bool,
+        tail_doubt: bool, witness: bool = False, clock: Clock | None = None,
     ) -> None:  # fmt: skip
         """`snapshot` is the compacted position, `entries` all that the log holds after it. `applied` and
         `applied_configuration` are the state machine's; it must lie within [snapshot.index, last entry]: a database
         ahead of its log resets the log to its own position first (raft.md section 3). A new group starts everywhere
         with the same `snapshot`: index 0, term 0 and the first configuration; a replica that is to be added as a
-        learner starts with EMPTY_SNAPSHOT. Raises InvariantViolation when these contradict each other.
+        learner starts with EMPTY_SNAPSHOT. Raises InvariantViolation when these contradict each other. `clock` is needed
+        for `options.lease_reads` and for nothing else.
         """
         self._state = start(
             group=group, replica=replica, options=options, rng=rng, hard_state=hard_state, snapshot=snapshot,
             entries=entries, applied=applied, applied_configuration=applied_configuration, tail_doubt=tail_doubt,
+            witness=witness, clock=clock,
         )  # fmt: skip
         reset_patience(self._state)
 

@@ -31,6 +31,8 @@ class NodeOptions:
     """Entries kept in memory although they are durable and applied, for followers that lag a little."""
     pending_reads_max: int = 10_000
     """Local and remote reads waiting for a round."""
+    lease_reads: bool = False
+    """Answer reads within a lease instead of after a round of heartbeats: trusts clocks, see `lease.py`."""
     caught_up_entries: int = 64
     """A learner this close to the leader's commit index may be promoted (thesis 4.2.1)."""
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from dwd.base.ids import LogIndex, Term
+from dwd.base.ids import LogIndex, ReplicaId, Term
 from dwd.raft.core.effects import Accepted, Fetch, ReadReady, ReadRefused, Refused, SoftState
 from dwd.raft.core.messages import Message, SnapshotOffer
-from dwd.raft.core.types import ZERO_INDEX, ZERO_TERM, ZERO_WRITE, SnapshotMeta, WriteId
+from dwd.raft.core.plausible import Refusal
+from dwd.raft.core.types import NO_REPLICA, ZERO_INDEX, ZERO_TERM, ZERO_WRITE, SnapshotMeta, WriteId
+
+DROPPED_MAX = 64
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class Outbox:
     snapshot: SnapshotMeta | None = None
     offer: SnapshotOffer | None = None
     tail_confirmed: bool = False
+    dropped: dict[tuple[Refusal, ReplicaId], int] = field(default_factory=dict)
     soft_state: SoftState | None = None
     """The one last published."""
     writes: deque[PendingWrite] = field(default_factory=deque)
@@ -52,7 +56,15 @@ class Outbox:
         return not (
             self.now or self.durable or self.held or self.hard_state_changed or self.accepted or self.refused
             or self.reads or self.reads_refused or self.fetches or self.snapshot or self.offer or self.tail_confirmed
+            or self.dropped
         )  # fmt: skip
+
+    def drop(self, refusal: Refusal, source: ReplicaId) -> None:
+        """A message was not looked at. Senders past DROPPED_MAX share a line."""
+        key = (refusal, source)
+        if key not in self.dropped and len(self.dropped) >= DROPPED_MAX:
+            key = (refusal, NO_REPLICA)
+        self.dropped[key] = self.dropped.get(key, 0) + 1
 
     def clip_writes(self, last: int) -> None:
         """The log was cut after `last`: writes under way prove nothing above it."""

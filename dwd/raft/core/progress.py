@@ -20,7 +20,7 @@ as lost. Rounds of reads bring many answers a tick, and say nothing about time."
 class Progress:
     __slots__ = (
         "acked_round", "commit_sent", "fetching", "inflight", "inflight_bytes", "match", "next", "paused",
-        "recent_active", "reluctant", "stall_due", "stalled_rounds", "state",
+        "promised_round", "recent_active", "reluctant", "stall_due", "stalled_rounds", "state",
     )  # fmt: skip
 
     def __init__(self, following: LogIndex) -> None:
@@ -38,6 +38,8 @@ class Progress:
         """A tick has passed since an answer was counted as a stalled round."""
         self.commit_sent = LogIndex(0)
         self.acked_round = 0
+        self.promised_round = 0
+        """The last round whose answer promised to vote for nobody else."""
         self.recent_active = True
         self.reluctant = False
         """It said that it should not lead for now."""

@@ -18,8 +18,9 @@ def propose(state: State, items: Sequence[tuple[ProposalId, bytes]], *, unix_ms:
     if state.role is not Role.LEADER:
         refuse(state, [proposal for proposal, _ in items], state.not_leader())
         return
-    if state.transfer is not None:
-        refuse(state, [proposal for proposal, _ in items], transferring(state))
+    obstacle = why_not_now(state)
+    if obstacle is not None:
+        refuse(state, [proposal for proposal, _ in items], obstacle)
         return
     log, term = state.log, state.term
     index, stamp = log.last_index, max(stamp_of(unix_ms) - 1, log.last_stamp)
@@ -57,8 +58,10 @@ def refuse(state: State, proposals: Sequence[ProposalId], error: DwError) -> Non
     state.outbox.refused.extend(Refused(proposal=proposal, error=error) for proposal in proposals)
 
 
-def transferring(state: State) -> Busy:
-    """Why nothing is proposed while leadership is handed on (thesis 3.10)."""
+def why_not_now(state: State) -> Busy | None:
+    """Nothing is proposed while leadership is handed on (thesis 3.10), nor ever by a witness."""
+    if state.transfer is None and not state.witness:
+        return None
     return Busy(
         TRANSFERRING, "leadership is being handed to another replica", hint="try again at once", group=state.group
     )

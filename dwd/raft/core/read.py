@@ -5,7 +5,9 @@ round: so it still led after the read arrived, and nothing can have been committ
 begun after it arrived; the next round takes all who came meanwhile. Before an entry of the own term is committed the
 leader does not know what is (thesis 6.4 step 1): reads wait for it. Followers and learners ask the leader.
 
-Source: Ongaro's thesis, 6.4 and 6.4.1.
+Within a lease, if that option is on, the round is skipped (`lease.py`). A witness serves nothing.
+
+Source: Ongaro's thesis, 6.4.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Iterable
 
 from dwd.base.errors import Busy, DwError, Unavailable
 from dwd.base.ids import LogIndex
-from dwd.raft.core import doubt
+from dwd.raft.core import doubt, lease
 from dwd.raft.core.effects import ReadReady, ReadRefused
 from dwd.raft.core.messages import ReadReply, ReadRequest
 from dwd.raft.core.quorum import holds_majority
@@ -26,7 +28,9 @@ from dwd.raft.core.types import NO_REPLICA, ReadId, Role
 
 def read_index(state: State, read: ReadId) -> None:
     """A local read."""
-    if state.role is Role.LEADER:
+    if state.witness:
+        _refuse(state, (read,), Unavailable("raft.witness", "a witness holds no data to read", hint="ask another"))
+    elif state.role is Role.LEADER:
         _wait(state, WaitingRead(state.replica, read, LogIndex(0)))
     elif state.leader == NO_REPLICA:
         _refuse(state, (read,), state.not_leader())
@@ -54,6 +58,9 @@ def receive_read_request(state: State, request: ReadRequest) -> None:
         _reply(state, WaitingRead(request.source, request.read, LogIndex(0)), LogIndex(0), refused=True)
         return
     index_min = LogIndex(0)
+    if state.witness and not request.doubtful:
+        _reply(state, WaitingRead(request.source, request.read, index_min), index_min, refused=True)
+        return
     if request.doubtful:
         index_min = state.log.last_index
         state.progress[request.source].forget()
@@ -74,6 +81,9 @@ def _reply(state: State, waiting: WaitingRead, index: LogIndex, *, refused: bool
 
 def _wait(state: State, waiting: WaitingRead) -> None:
     reads = state.leader_reads
+    if waiting.index_min == 0 and lease.holds(state):
+        _answer(state, waiting, state.commit)
+        return
     if len(reads.waiting) + len(reads.joined) >= state.options.pending_reads_max:
         if waiting.source == state.replica:
             _refuse(state, (waiting.read,), _full())
@@ -91,6 +101,7 @@ def begin_round(state: State) -> None:
         return
     reads.joined, reads.waiting = reads.waiting, []
     reads.round += 1
+    reads.joined_round = reads.round
     reads.round_index = state.commit
     reads.round_ticks = 0
     send_heartbeats(state)
@@ -102,17 +113,20 @@ def settle_round(state: State) -> None:
     reads = state.leader_reads
     progress, own = state.progress, state.replica
     if not reads.joined or not holds_majority(
-        state.configurations.halves, lambda voter: voter == own or progress[voter].acked_round >= reads.round
+        state.configurations.halves, lambda voter: voter == own or progress[voter].acked_round >= reads.joined_round
     ):
         return
     joined, reads.joined = reads.joined, []
     for waiting in joined:
-        index = LogIndex(max(reads.round_index, waiting.index_min))
-        if waiting.source == state.replica:
-            state.outbox.reads.append(ReadReady(read=waiting.read, index=index))
-        else:
-            _reply(state, waiting, index, refused=False)
+        _answer(state, waiting, LogIndex(max(reads.round_index, waiting.index_min)))
     begin_round(state)
+
+
+def _answer(state: State, waiting: WaitingRead, index: LogIndex) -> None:
+    if waiting.source == state.replica:
+        state.outbox.reads.append(ReadReady(read=waiting.read, index=index))
+    else:
+        _reply(state, waiting, index, refused=False)
 
 
 def tick_leader(state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from dwd.base.ids import LogIndex, ReplicaId
@@ -24,10 +25,14 @@ class LeaderReads:
 
     round: int = 1
     """The newest round begun; heartbeats carry it. 0 in a reply acknowledges none."""
+    joined_round: int = 0
+    """The first round begun after those in `joined` arrived."""
+    sent: deque[tuple[int, float]] = field(default_factory=deque)
+    """With leases: rounds, and when they were sent, on the leader's monotonic clock."""
     round_index: LogIndex = ZERO_INDEX
     """The commit index when it began."""
     joined: list[WaitingRead] = field(default_factory=list)
-    """Answered once a majority has acknowledged `round`."""
+    """Answered once a majority has acknowledged `joined_round`."""
     waiting: list[WaitingRead] = field(default_factory=list)
     round_ticks: int = 0
     """How long the oldest of them has waited."""

@@ -32,8 +32,6 @@ def receive_append(state: State, append: Append) -> None:
         return
     last = LogIndex(append.previous_index + len(entries))
     if entries:
-        if entries[0].index != append.previous_index + 1:
-            raise InvariantViolation("an append does not continue where it says", index=entries[0].index)
         _take(state, entries)
     doubt.acknowledge(state, last)
     state.commit_to(min(append.commit, last))
@@ -49,4 +47,6 @@ def _take(state: State, entries: tuple[Entry, ...]) -> None:
             state.truncate_after(entry.index - 1)
             state.append(entries[place:])
             return
+        if not log.may_equal(entry):
+            raise InvariantViolation("two entries of one term at one index (log matching)", index=entry.index)
     state.append(entries[overlap:] if overlap else entries)

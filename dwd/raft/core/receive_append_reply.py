@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dwd.base.errors import InvariantViolation
-from dwd.raft.core import transfer
+from dwd.raft.core import transfer, witness
 from dwd.raft.core.commit import advance_commit
 from dwd.raft.core.messages import AppendReply
 from dwd.raft.core.progress import Progress
@@ -31,6 +31,8 @@ def receive_append_reply(state: State, reply: AppendReply) -> None:
         return
     if progress.match > state.commit:
         advance_commit(state)
+    if state.witness and state.role is Role.LEADER:
+        witness.hand_over(state)
     transfer.advance(state)
 
 

@@ -6,7 +6,7 @@ leader look dead.
 
 from __future__ import annotations
 
-from dwd.raft.core import doubt
+from dwd.raft.core import doubt, lease
 from dwd.raft.core.messages import Heartbeat, HeartbeatReply
 from dwd.raft.core.state import State
 
@@ -14,6 +14,7 @@ from dwd.raft.core.state import State
 def receive_heartbeat(state: State, heartbeat: Heartbeat) -> None:
     """A replica in doubt confirms round 0, which no round waits for."""
     state.timers.election = 0
+    state.held = heartbeat.held
     if state.doubt is None:
         state.commit_to(heartbeat.commit)
     else:
@@ -22,6 +23,7 @@ def receive_heartbeat(state: State, heartbeat: Heartbeat) -> None:
     state.send(
         HeartbeatReply(
             source=state.replica, target=heartbeat.source, term=state.term,
-            round=heartbeat.round if state.doubt is None else 0, reluctant=state.hindered,
+            round=heartbeat.round if state.doubt is None else 0, reluctant=state.hindered or not state.may_lead,
+            lease=lease.promises(state),
         )
     )  # fmt: skip

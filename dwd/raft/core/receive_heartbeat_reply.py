@@ -23,6 +23,8 @@ def receive_heartbeat_reply(state: State, reply: HeartbeatReply) -> None:
         return
     progress.recent_active = True
     progress.reluctant = reply.reluctant
+    if reply.lease:
+        progress.promised_round = max(progress.promised_round, reply.round)
     if progress.state is ProgressState.SNAPSHOT:
         offer(state, reply.source)
     elif progress.state is ProgressState.PROBE:

@@ -9,6 +9,7 @@ heard in any case (thesis 4.2.3).
 from __future__ import annotations
 
 from dwd.base.ids import Term
+from dwd.raft.core import witness
 from dwd.raft.core.elect import become_follower, reset_patience
 from dwd.raft.core.messages import VoteReply, VoteRequest
 from dwd.raft.core.state import State
@@ -24,6 +25,8 @@ def receive_vote_request(state: State, request: VoteRequest) -> None:
         _answer(state, request, state.term, granted=False)
         return
     up_to_date = state.log.is_up_to_date(request.last_index, request.last_term)
+    if not up_to_date:
+        witness.refused(state, request.source)
     if request.pre:
         granted = request.term > state.term and up_to_date
         _answer(state, request, request.term if granted else state.term, granted=granted)
@@ -46,7 +49,7 @@ def _is_sticky(state: State) -> bool:
     """Whether a leader is alive as far as this replica knows: itself (check-quorum bounds that), or one heard of
     within the shortest election timeout.
     """
-    if state.role is Role.LEADER:
+    if state.role is Role.LEADER or state.timers.quiet > 0:
         return True
     return state.leader != NO_REPLICA and state.timers.election < state.options.election_ticks_min
 

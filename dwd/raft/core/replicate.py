@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dwd.base.ids import LogIndex, ReplicaId, Term
+from dwd.raft.core import lease
 from dwd.raft.core.effects import Fetch
+from dwd.raft.core.held import held_index
 from dwd.raft.core.log_view import bounded
 from dwd.raft.core.messages import Append, Heartbeat
 from dwd.raft.core.progress import Progress
 from dwd.raft.core.snapshot import offer
 from dwd.raft.core.state import State
 from dwd.raft.core.status import ProgressState
-from dwd.raft.core.types import Entry, Role
+from dwd.raft.core.types import ZERO_INDEX, Entry, Role
 
 
 def feed_peers(state: State) -> None:
@@ -101,10 +103,18 @@ def fetched(state: State, target: ReplicaId, entries: Sequence[Entry]) -> None:
 def send_heartbeats(state: State) -> None:
     """Each peer hears of no commit above what it is known to have."""
     state.timers.heartbeat = 0
+    lease.sending(state)
+    held = _held(state)
     for replica, progress in state.progress.items():
         state.send(
             Heartbeat(
                 source=state.replica, target=replica, term=state.term,
                 commit=LogIndex(min(state.commit, progress.match)), round=state.leader_reads.round,
+                held=held if replica in state.configurations.witnesses else ZERO_INDEX,
             )
         )  # fmt: skip
+
+
+def _held(state: State) -> LogIndex:
+    """What witnesses may forget."""
+    return held_index(state) if state.configurations.witnesses else ZERO_INDEX

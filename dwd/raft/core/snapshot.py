@@ -16,7 +16,11 @@ from dwd.raft.core.types import NO_REPLICA, Configuration, Role, SnapshotMeta
 
 
 def offer(state: State, target: ReplicaId) -> None:
-    """Leader: offer the compacted position or anything later; the file's own position is what counts."""
+    """Leader: offer the compacted position or anything later; the file's own position is what counts. A witness has
+    no file, so only another witness can take its offer.
+    """
+    if state.witness and target not in state.configurations.witnesses:
+        return
     state.send(
         SnapshotOffer(source=state.replica, target=target, term=state.term, snapshot=state.log.base)
     )  # fmt: skip
@@ -31,6 +35,8 @@ def receive_offer(state: State, message: SnapshotOffer) -> None:
     elif state.log.term_of(meta.index) == meta.term:
         state.commit_to(meta.index)
         doubt.acknowledge(state, meta.index)
+    elif state.witness:
+        fetched(state, meta)
     elif state.offer is None or state.offer.source != message.source or state.offer.snapshot.index < meta.index:
         state.offer = message
         state.outbox.offer = message

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dwd.base.clock import Rng
+from dwd.base.clock import Clock, Rng
 from dwd.base.errors import InvariantViolation, NotLeader
 from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
 from dwd.raft.core.configurations import Configurations
@@ -63,6 +63,10 @@ class Timers:
     heartbeat: int = 0
     hurry: int = 0
     """While positive the leader is known to be gone: no stickiness, short patience."""
+    gone: ReplicaId = NO_REPLICA
+    """The leader that was lost last: it is not waited for."""
+    quiet: int = 0
+    """While positive this replica may have made a promise before it started: it votes for nobody (`lease.py`)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +84,14 @@ class State:
     handed: LogIndex
     """The last index handed out for applying."""
     doubt: TailDoubt | None
+    witness: bool = False
+    """It has no state machine (`witness.py`)."""
+    needed: bool = False
+    """Of a witness: a data voter cannot be elected without what this log has."""
+    held: LogIndex = ZERO_INDEX
+    """Of a witness: enough data voters hold everything up to here, as the leader last said."""
+    clock: Clock | None = None
+    """Read for leases alone."""
     role: Role = Role.FOLLOWER
     may_lead: bool = True
     """The shell says no while this replica's state or clock cannot be trusted; its vote counts all the same."""
@@ -156,6 +168,8 @@ class State:
         """Drop a conflicting tail, and the configurations in it (thesis 4.1)."""
         if index < self.commit:
             raise InvariantViolation("a committed entry would be replaced", commit=self.commit, after=index)
+        if self.role is Role.LEADER:
+            raise InvariantViolation("a leader would cut its own log", after=index)
         self.log.truncate_after(index)
         self.outbox.clip_writes(index)
         self.configurations.truncate_after(index)
@@ -178,7 +192,7 @@ class State:
 def start(
     *, group: GroupId, replica: ReplicaId, options: NodeOptions, rng: Rng, hard_state: HardState,
     snapshot: SnapshotMeta, entries: Sequence[Entry], applied: LogIndex, applied_configuration: Configuration,
-    tail_doubt: bool,
+    tail_doubt: bool, witness: bool, clock: Clock | None,
 ) -> State:  # fmt: skip
     """A replica as it comes back from what is durable. Raises InvariantViolation when that contradicts itself."""
     log = LogView(snapshot, entries)
@@ -197,8 +211,9 @@ def start(
         group=group, replica=replica, options=options, rng=rng, log=log, configurations=configurations,
         term=log.last_term if lost_term else hard_state.term, vote=NO_REPLICA if lost_term else hard_state.vote,
         commit=commit, applied=applied, handed=applied, doubt=TailDoubt() if tail_doubt else None,
-        checked_commit=commit,
+        checked_commit=commit, witness=witness, clock=clock,
     )  # fmt: skip
+    state.timers.quiet = options.election_ticks_min if options.lease_reads else 0
     state.outbox.durable_term = hard_state.term
     state.outbox.hard_state_changed = lost_term
     state.outbox.written_commit = hard_state.commit

@@ -54,5 +54,10 @@ class NodeStatus:
     """The log lost its tail: the votes of this replica count only beside those of all voters, and it acknowledges
     nothing until a leader has confirmed its log. A group where this lasts has lost its quorum: see `doubt.py`."""
     uncommitted_bytes: int
+    witness: bool
+    held: LogIndex
+    """Of a witness: up to here its log may be compacted."""
+    transferring: ReplicaId
+    """To whom leadership is being handed, or 0."""
     peers: tuple[PeerStatus, ...]
     """Of a leader; empty otherwise."""

@@ -25,6 +25,7 @@ from dwd.raft.core.messages import (
     VoteReply,
     VoteRequest,
 )
+from dwd.raft.core.plausible import Refusal, is_plausible
 from dwd.raft.core.read import receive_read_reply, receive_read_request
 from dwd.raft.core.receive_append import receive_append
 from dwd.raft.core.receive_append_reply import receive_append_reply
@@ -54,22 +55,33 @@ FromLeader = Append | Heartbeat | SnapshotOffer | TimeoutNow
 
 
 def step(state: State, message: Message) -> None:
+    refusal = _judge(state, message)
+    if refusal is not None:
+        state.outbox.drop(refusal, message.source)
+        return
+    _RULES[type(message)](state, message)
+
+
+def _judge(state: State, message: Message) -> Refusal | None:
+    """Why `message` is not looked at; else this replica is in its term afterwards, if it carries one."""
     if message.target != state.replica or message.source == state.replica:
-        return
+        return Refusal.MISDIRECTED
+    if not is_plausible(message, state.term):
+        return Refusal.IMPLAUSIBLE
     if isinstance(message, VoteRequest):
-        receive_vote_request(state, message)
-        return
+        return None
     if isinstance(message, FromLeader):
         if message.term < state.term:
             _refuse_stale(state, message)
-            return
+            return Refusal.STALE
         _follow(state, message)
-    elif message.term > state.term:
-        if not _may_carry_term(state, message):
-            return
     elif message.term < state.term:
-        return
-    _RULES[type(message)](state, message)
+        return Refusal.STALE
+    elif message.source not in state.configurations.members and not _is_answered(state, message):
+        return Refusal.STRANGER
+    elif message.term > state.term and not _names_a_term(message):
+        become_follower(state, message.term, NO_REPLICA)
+    return None
 
 
 def _follow(state: State, message: FromLeader) -> None:
@@ -94,11 +106,11 @@ def _refuse_stale(state: State, message: FromLeader) -> None:
     )  # fmt: skip
 
 
-def _may_carry_term(state: State, message: Message) -> bool:
-    """Enter a member's later term. Whether to look at the message still; a granted pre-vote only names a term."""
-    if isinstance(message, VoteReply) and message.pre and message.granted:
-        return True
-    if message.source not in state.configurations.members:
-        return False
-    become_follower(state, message.term, NO_REPLICA)
-    return True
+def _is_answered(state: State, message: Message) -> bool:
+    """A read of a replica that is no member any more, or not yet known as one: it is told so."""
+    return isinstance(message, ReadRequest) and message.term == state.term
+
+
+def _names_a_term(message: Message) -> bool:
+    """A granted pre-vote only names a term that is not there yet (thesis 9.6)."""
+    return isinstance(message, VoteReply) and message.pre and message.granted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dwd.raft.core import prefer, read, transfer
+from dwd.raft.core import prefer, read, transfer, witness
 from dwd.raft.core.elect import become_follower, campaign, forget_leader, may_campaign
 from dwd.raft.core.quorum import holds_majority
 from dwd.raft.core.replicate import send_heartbeats
@@ -40,7 +40,10 @@ def _tick_leader(state: State, *, hindered: bool) -> None:
             return
     transfer.tick(state)
     if timers.heartbeat >= options.heartbeat_ticks:
-        prefer.hand_over(state)
+        if state.witness:
+            witness.hand_over(state)
+        else:
+            prefer.hand_over(state)
         send_heartbeats(state)
 
 
@@ -59,6 +62,7 @@ def _tick_peer(state: State, *, hindered: bool) -> None:
     timers = state.timers
     timers.election += 1
     timers.hurry = max(0, timers.hurry - 1)
+    timers.quiet = max(0, timers.quiet - 1)
     read.tick_peer(state)
     if state.doubt is not None:
         state.doubt.request_ticks -= 1
