@@ -19,10 +19,10 @@ from dwd.raft.core.options import NodeOptions
 from dwd.raft.core.status import NodeStatus
 from dwd.raft.core.types import (
     EMPTY_SNAPSHOT,
-    EntryKind,
     ChangeKind,
     Configuration,
     ConfigurationChange,
+    EntryKind,
     JointChange,
     Member,
     MemberRole,
@@ -110,7 +110,9 @@ class Simulation:
         self.rng = SeededRng(self.seed)
         members = tuple(
             Member(
-                node=NodeId(i), replica=ReplicaId(i), priority=1 + i % 2,
+                node=NodeId(i),
+                replica=ReplicaId(i),
+                priority=1 + i % 2,
                 role=MemberRole.WITNESS if i > self.voters - self.witnesses else MemberRole.VOTER,
             )  # fmt: skip
             for i in range(1, self.voters + 1)
@@ -291,10 +293,25 @@ class Simulation:
         configuration = shell.node.status().configuration
         change: ConfigurationChange | JointChange = self.one_change(configuration)
         if self.rng.chance(0.4):
-            more = [self.one_change(configuration) for _ in range(1 + self.rng.below(3))]
-            change = JointChange(changes=(change, *more))
+            change = JointChange(changes=self.many_changes(configuration))
             self.counts["joint"] += 1
         shell.node.propose_configuration(ProposalId(self.new_id()), change, unix_ms=self.unix_ms)
+
+    def many_changes(self, configuration: Configuration) -> tuple[ConfigurationChange, ...]:
+        """Learners and voters change places, as far as the dice go."""
+        changes = []
+        for member in configuration.members:
+            if self.rng.chance(0.4):
+                continue
+            learns = member.role is MemberRole.LEARNER
+            kind = ChangeKind.PROMOTE if learns else self.rng.choose((ChangeKind.REMOVE, ChangeKind.DEMOTE))
+            if learns or len(configuration.members) > 3 or self.rng.chance(0.2):
+                changes.append(ConfigurationChange(kind=kind, member=member))
+        if self.rng.chance(0.5):
+            node = NodeId(self.new_id() + 100)
+            learner = self.newcomer(node, witness=False)
+            changes.append(ConfigurationChange(kind=ChangeKind.ADD_LEARNER, member=learner))
+        return tuple(changes)
 
     def one_change(self, configuration: Configuration) -> ConfigurationChange:
         members = configuration.members

@@ -30,8 +30,8 @@ def changed(
     members = present.members
     for change in changes:
         members = tuple(_step(Configuration(members=members), change, leader, caught_up))
-    if not any(m.role is MemberRole.VOTER for m in members):
-        raise SafetyRefused("raft.last_voter", "the group would have no voter left that holds data")
+    if not any(m.role is MemberRole.VOTER and m.priority > 0 for m in members):
+        raise SafetyRefused("raft.last_voter", "the group would have no voter left that can lead")
     if len(members) > MEMBERS_MAX:
         raise InvalidArgument("raft.members_full", f"a group has at most {MEMBERS_MAX} members")
     return Configuration(members=tuple(sorted(members, key=lambda m: m.replica)))

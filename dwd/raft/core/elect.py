@@ -21,13 +21,15 @@ from dwd.raft.core.types import NO_REPLICA, ZERO_INDEX, Entry, EntryKind, Member
 
 
 def may_campaign(state: State) -> bool:
-    """Voters of positive priority do, unless the shell keeps them from leading; a witness only when it is needed."""
+    """Voters of positive priority do, unless the shell keeps them from leading; one of priority 0
+    and a witness only when their log is needed (`witness.py`).
+    """
     if not state.may_lead:
         return False
     me = state.configurations.candidate(state.replica, state.commit)
     if me is None or state.timers.quiet > 0:
         return False
-    return state.needed if state.witness or me.role is MemberRole.WITNESS else me.priority > 0
+    return state.needed if state.witness or me.role is MemberRole.WITNESS or me.priority == 0 else True
 
 
 def stagger_ticks(state: State) -> int:

@@ -31,7 +31,7 @@ def receive_append_reply(state: State, reply: AppendReply) -> None:
         return
     if progress.match > state.commit:
         advance_commit(state)
-    if state.witness and state.role is Role.LEADER:
+    if state.role is Role.LEADER and witness.stands_in(state):
         witness.hand_over(state)
     transfer.advance(state)
 

@@ -40,7 +40,7 @@ def _tick_leader(state: State, *, hindered: bool) -> None:
             return
     transfer.tick(state)
     if timers.heartbeat >= options.heartbeat_ticks:
-        if state.witness:
+        if witness.stands_in(state):
             witness.hand_over(state)
         else:
             prefer.hand_over(state)
