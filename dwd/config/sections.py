@@ -130,6 +130,12 @@ class Raft(Section):
         description="Silence of the leader, in ticks, before a follower stands (up to twice that).",
     )
     heartbeat_ticks: int = Field(default=2, ge=1, le=50, description="Ticks between a leader's heartbeats.")
+    lease_reads: bool = Field(
+        default=False,
+        description="Leaders answer reads without asking a majority while their lease lasts. Saves a round of messages"
+        " and trusts clocks: if one runs 10 % faster than the leader's, or the leader's virtual machine is paused, a"
+        " read may be stale. A dead leader is then replaced only after its timeout. Set it alike on all nodes.",
+    )
     snapshot_entries: int = Field(
         default=10_000, ge=100, le=10_000_000, description="Entries applied before the log is compacted."
     )

@@ -57,6 +57,7 @@ class Metadata:
                 tick_ms=raft.tick_ms,
                 election_ticks=raft.election_ticks,
                 heartbeat_ticks=raft.heartbeat_ticks,
+                lease_reads=raft.lease_reads,
                 compaction_entries=raft.snapshot_entries,
                 trailing_entries=raft.trailing_entries,
             ),

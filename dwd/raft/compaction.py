@@ -74,7 +74,7 @@ class Compaction:
                 self._not_before[group] = now + RETRY_SECONDS
                 _log.warning("checkpoint is held up by a long reader", **replica.names())
                 return
-            await self._cut(replica, self._target(replica, durable, pinned=pinned))
+            await self._cut(replica, self._target(replica, _free(replica, durable), pinned=pinned))
         finally:
             self._running.discard(group)
 
@@ -91,7 +91,7 @@ class Compaction:
             if durable is None:
                 raise Busy("raft.checkpoint_held_up", "a long reader keeps the checkpoint from finishing", group=group)
             first, held = replica.configurations_from(), self._log.bytes_held(group)
-            await self._cut(replica, self._wanted_by_followers(replica, durable))
+            await self._cut(replica, self._wanted_by_followers(replica, _free(replica, durable)))
         finally:
             self._running.discard(group)
         now = replica.configurations_from()
@@ -139,3 +139,8 @@ class Compaction:
         copied = self._oldest_copy(replica.group)
         wanted = durable - trailing if copied is None else min(durable - trailing, copied)
         return LogIndex(max(first, wanted))
+
+
+def _free(replica: Replica, durable: LogIndex) -> LogIndex:
+    """A witness keeps what too few data voters have (`dwd.raft.core.witness`), whatever its log weighs."""
+    return LogIndex(min(durable, replica.core.status().held)) if replica.witness else durable

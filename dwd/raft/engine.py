@@ -20,6 +20,7 @@ import structlog
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError, InvariantViolation, StorageFailed, Unavailable
 from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.raft.complaints import NO_REPLICA_HERE, Complaints
 from dwd.raft.core.status import NodeStatus
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
@@ -49,6 +50,7 @@ class Engine:
         clock: Clock,
         options: HostOptions,
         transport: Transport,
+        complaints: Complaints,
         tasks: Tasks,
         on_fatal: Callable[[BaseException], None],
         on_tick: Callable[[float], None],
@@ -60,6 +62,7 @@ class Engine:
         self._clock = clock
         self._options = options
         self._transport = transport
+        self._complaints = complaints
         self._tasks = tasks
         self._on_fatal = on_fatal
         self._on_tick = on_tick
@@ -182,6 +185,7 @@ class Engine:
         broken = self.broken.get(group)
         for parcel in parcels:
             if not isinstance(parcel, Absent):
+                self._complaints.note(NO_REPLICA_HERE, group=group, source=parcel.source, node=node)
                 quarantined = broken is not None and broken.replica == parcel.target
                 reason = Absence.QUARANTINED if quarantined else Absence.UNKNOWN
                 absent = Absent(source=parcel.target, target=parcel.source, reason=reason)

@@ -40,16 +40,17 @@ class Handover:
                 future.set_result(node)
 
     def tick(self, now: float, core: Node) -> None:
-        """While this replica still leads."""
+        """Tell those whose time is over, or whose transfer this replica gave up: it leads on."""
         if not self._waiting:
             return
-        over = core.transferring == NO_REPLICA
+        status = core.status()
+        over = status.role is Role.LEADER and status.transferring == NO_REPLICA
         for deadline, future in self._waiting:
             if (over or deadline <= now) and not future.done():
                 future.set_exception(_late(self._group))
         self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]
-        if not self._waiting and not over:
-            core.transfer_leadership(core.status().replica)
+        if not self._waiting and status.role is Role.LEADER:
+            core.transfer_leadership(status.replica)
 
     def close(self, error: DwError) -> None:
         waiting, self._waiting = self._waiting, []

@@ -19,6 +19,7 @@ from dwd.base.errors import DeadlineExceeded, InvalidArgument, InvariantViolatio
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
 from dwd.base.limits import COMMAND_BYTES_MAX
 from dwd.raft.compaction import Compaction
+from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
 from dwd.raft.core.types import Configuration, ConfigurationChange, JointChange, Role
 from dwd.raft.engine import Engine, stopped
@@ -84,8 +85,9 @@ class Host:
         self._ticks = 0
         self._leaderships: dict[GroupId, Leadership] = {}
         self._tasks = Tasks("raft.host", self._task_failed)
+        complaints = Complaints(clock)
         self._engine = Engine(
-            clock=clock, options=options, transport=transport, tasks=self._tasks,
+            clock=clock, options=options, transport=transport, complaints=complaints, tasks=self._tasks,
             on_fatal=self._die, on_tick=self._housekeep,
         )  # fmt: skip
         self._persister = Persister(
@@ -100,7 +102,8 @@ class Host:
         self._quarantines = Quarantines(self._engine)
         self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
         around = Surroundings(
-            node=node, boot=rng.bits(BOOT_BITS), clock=clock, options=options, log=log, persister=self._persister,
+            node=node, boot=rng.bits(BOOT_BITS), clock=clock, options=options, complaints=complaints,
+            log=log, persister=self._persister,
             transport=transport, spawn=self._engine.spawn, stir=self._engine.stir, fail=self._engine.fail,
             fetch_snapshot=self._fetch_snapshot,
         )  # fmt: skip
@@ -209,11 +212,12 @@ class Host:
         if replica is not None:
             replica.alarm = alarm
 
-    async def create_replica(self, group: GroupId, replica: ReplicaId) -> None:
-        """An empty replica that waits to be added to the group. Discards an older local one that is not in use.
+    async def create_replica(self, group: GroupId, replica: ReplicaId, *, witness: bool = False) -> None:
+        """An empty replica that waits to be added to the group; a witness keeps a log and no state
+        machine. Discards an older local one that is not in use.
         Idempotent for the same id. Raises Conflict if a working replica of the group lives here.
         """
-        await self._lifecycle.create(group, replica)
+        await self._lifecycle.create(group, replica, witness=witness)
 
     async def drop_replica(self, group: GroupId) -> None:
         """Forget the local replica: its log is dropped, its machine closed and discarded."""
@@ -251,9 +255,9 @@ class Host:
         )
 
     def serves(self, group: GroupId) -> bool:
-        """Whether a working replica of the group is here. Cheap, unlike `status`: every request asks."""
+        """Whether a working replica with data is here. Cheap, unlike `status`: every request asks."""
         replica = self._engine.replicas.get(group)
-        return replica is not None and replica.quarantined is None
+        return replica is not None and replica.quarantined is None and not replica.witness
 
     def leader_node(self, group: GroupId) -> NodeId:
         """Where the leader is as far as the local replica knows; 0 if it does not, or is not here."""

@@ -86,6 +86,8 @@ class Installs:
         """Duty 2 of effects with a snapshot; what came meanwhile follows."""
         replica = self._replica
         fetched, self._fetched = self._fetched, None
+        if replica.witness:
+            fetched = (meta, Path())
         if fetched is None or fetched[0] != meta:
             raise InvariantViolation("the core installs a snapshot that was not fetched", group=replica.group)
         await self._install_file(meta, fetched[1])

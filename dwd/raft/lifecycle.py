@@ -23,6 +23,7 @@ from dwd.raft.core.types import (
     Entry,
     EntryKind,
     HardState,
+    MemberRole,
     Role,
     SnapshotMeta,
 )
@@ -32,6 +33,7 @@ from dwd.raft.ports import Doubt, LogWrite, RecoveredLog, StateMachine
 from dwd.raft.recovery import configurations, reconcile
 from dwd.raft.replica import Replica
 from dwd.raft.surroundings import Surroundings
+from dwd.raft.witness_machine import WitnessMachine
 from dwd.runtime.serial import Lane, Lanes
 
 _log = structlog.get_logger("dwd.raft")
@@ -78,10 +80,12 @@ class Lifecycle:
         async with self._turn(group):
             if group in self._engine.replicas or group in self._engine.broken or group in self._around.log.recovered():
                 return
-            await self._require_no_data(group)
-            await self._begin(group, own.replica, FIRST_HARD_STATE, (first_entry(configuration),))
+            witness = own.role is MemberRole.WITNESS
+            if not witness:
+                await self._require_no_data(group)
+            await self._begin(group, own.replica, FIRST_HARD_STATE, (first_entry(configuration),), witness=witness)
 
-    async def create(self, group: GroupId, replica: ReplicaId) -> None:
+    async def create(self, group: GroupId, replica: ReplicaId, *, witness: bool = False) -> None:
         async with self._turn(group):
             present = self._engine.replicas.get(group)
             if present is not None and present.id == replica:
@@ -92,7 +96,7 @@ class Lifecycle:
             if present is not None and self._in_use(present):
                 raise Conflict("raft.replica_in_use", "a working replica of the group lives here", group=group)
             await self._forget(group)
-            await self._begin(group, replica, EMPTY_HARD_STATE, ())
+            await self._begin(group, replica, EMPTY_HARD_STATE, (), witness=witness)
 
     async def drop(self, group: GroupId, replica: ReplicaId | None = None) -> None:
         """Forget the group's replica; with `replica`, only if it is that one."""
@@ -129,10 +133,12 @@ class Lifecycle:
             machine.close()
 
     async def _begin(
-        self, group: GroupId, replica: ReplicaId, hard_state: HardState, entries: tuple[Entry, ...]
+        self, group: GroupId, replica: ReplicaId, hard_state: HardState, entries: tuple[Entry, ...], *, witness: bool
     ) -> None:
         """A new replica: durable in the log first, so that a crash leaves nothing half made."""
-        write = LogWrite(group=group, replica=replica, hard_state=hard_state, entries=entries, reset=EMPTY_SNAPSHOT)
+        write = LogWrite(
+            group=group, replica=replica, hard_state=hard_state, entries=entries, reset=EMPTY_SNAPSHOT, witness=witness
+        )  # fmt: skip
         await self._around.log.write([write])
         fresh = RecoveredLog(
             group=group,
@@ -141,9 +147,10 @@ class Lifecycle:
             compacted=EMPTY_SNAPSHOT,
             entries=entries,
             doubt=Doubt.NONE,
+            witness=witness,
         )
         await self._open(fresh)
-        _log.info("replica created", group=group, replica=replica)
+        _log.info("replica created", group=group, replica=replica, witness=witness)
 
     async def _open_or_break(self, log: RecoveredLog) -> None:
         """What is left of a broken one stays until a leader has it replaced: it may be all there is."""
@@ -161,7 +168,7 @@ class Lifecycle:
         lane = self._lanes.lane(f"group-{log.group}")
         machine = None
         try:
-            machine = await lane.submit(partial(self._machines, log.group))
+            machine = await lane.submit(partial(self._machine, log))
             position = await lane.submit(machine.position)
             log, write = reconcile(log, position)
             if write is not None:
@@ -173,6 +180,9 @@ class Lifecycle:
                 lane.close(machine.close)
             raise
         self._lane_of[log.group] = lane
+
+    def _machine(self, log: RecoveredLog) -> StateMachine:
+        return WitnessMachine(log.compacted) if log.witness else self._machines(log.group)
 
     def _run(self, log: RecoveredLog, machine: StateMachine, position: SnapshotMeta, lane: Lane) -> None:
         known = configurations(log, position.index)
@@ -187,6 +197,8 @@ class Lifecycle:
             applied=position.index,
             applied_configuration=known[-1][1],
             tail_doubt=log.doubt is Doubt.TAIL,
+            witness=log.witness,
+            clock=self._around.clock,
         )
         applier = Applier(
             log.group,

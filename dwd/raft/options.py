@@ -17,6 +17,8 @@ class HostOptions:
     election_ticks: int = 10
     """A follower stands after this many silent ticks, up to twice as many (randomised)."""
     heartbeat_ticks: int = 2
+    lease_reads: bool = False
+    """See `dwd.raft.core.lease` for what it trusts."""
     proposals_max: int = 4_096
     """Waiting proposals a group, past which callers get Busy."""
     reads_max: int = 16_384
@@ -54,4 +56,5 @@ class HostOptions:
             election_ticks_min=self.election_ticks,
             election_ticks_max=2 * self.election_ticks,
             heartbeat_ticks=self.heartbeat_ticks,
+            lease_reads=self.lease_reads,
         )

@@ -95,7 +95,8 @@ class StateMachine(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogWrite:
     """One group's part of a durable write. `reset` empties the log to a snapshot's position first. `tail_confirmed`
-    ends Doubt.TAIL, which the store keeps across restarts until then, a reset notwithstanding.
+    ends Doubt.TAIL, which the store keeps across restarts until then, a reset notwithstanding. `witness` on the first
+    write of a replica: it is one, for good.
     """
 
     group: GroupId
@@ -104,6 +105,7 @@ class LogWrite:
     entries: tuple[Entry, ...] = ()
     reset: SnapshotMeta | None = None
     tail_confirmed: bool = False
+    witness: bool = False
 
 
 class Doubt(Enum):
@@ -126,6 +128,7 @@ class RecoveredLog:
     compacted: SnapshotMeta
     entries: tuple[Entry, ...]
     doubt: Doubt
+    witness: bool = False
 
 
 class LogStore(Protocol):

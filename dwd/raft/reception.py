@@ -47,8 +47,8 @@ class Reception:
             if asked and (whole or not ended) and not replica.closed:
                 replica.snapshot_sent(request.target, ok=whole)
 
-    async def prepare_replica(self, group: GroupId, replica: ReplicaId) -> None:
-        await self._lifecycle.create(group, replica)
+    async def prepare_replica(self, group: GroupId, replica: ReplicaId, *, witness: bool) -> None:
+        await self._lifecycle.create(group, replica, witness=witness)
 
     async def drop_replica(self, group: GroupId, replica: ReplicaId) -> None:
         await self._lifecycle.drop(group, replica)

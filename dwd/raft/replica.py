@@ -16,6 +16,7 @@ import structlog
 from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound, Unavailable
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, hex_id
 from dwd.raft.applier import Applier
+from dwd.raft.complaints import WRONG_NODE
 from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.effects import Effects, Fetch, SoftState
 from dwd.raft.core.messages import Message, ReadRequest
@@ -84,6 +85,9 @@ class Replica:
         self._routes: dict[ReplicaId, NodeId] = {}
         self._around = around
         self.installs = Installs(self, around)
+        self.witness = core.status().witness
+        self._nodes: dict[ReplicaId, NodeId] = {}
+        """Where the members live, by the configuration in force."""
         self._unpersisted = 0
         self.refresh_routes()
 
@@ -91,7 +95,9 @@ class Replica:
 
     def receive(self, node: NodeId, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
-            if parcel.target != self.id:
+            if self._nodes.get(parcel.source, node) != node:
+                self._around.complaints.note(WRONG_NODE, group=self.group, source=parcel.source, node=node)
+            elif parcel.target != self.id:
                 self._refuse(node, parcel)
             elif isinstance(parcel, Absent):
                 self._note_absence(parcel)
@@ -189,6 +195,10 @@ class Replica:
             self.reads.ready(effects.reads, self.applier.applied)
         if effects.reads_refused:
             self.reads.refused(effects.reads_refused)
+        for drop in effects.dropped:
+            self._around.complaints.note(
+                drop.refusal, group=self.group, source=drop.source, node=self.node_of(drop.source), count=drop.count
+            )
 
     def persist(self, effects: Effects) -> None:
         """Duties 2 to 4 of effects whose snapshot, if any, is installed."""
@@ -356,8 +366,8 @@ class Replica:
         self.core.report_unreachable(absent.source)
 
     def refresh_routes(self) -> None:
-        for member in self.core.status().configuration.members:
-            self._routes[member.replica] = member.node
+        self._nodes = {member.replica: member.node for member in self.core.status().configuration.members}
+        self._routes.update(self._nodes)
         self._publish_leader()
 
     def _forget_strangers(self, configuration: Configuration) -> None:

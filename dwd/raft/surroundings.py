@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from dwd.base.clock import Clock
 from dwd.base.ids import GroupId, NodeId
+from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
@@ -28,6 +29,7 @@ class Surroundings:
     """Random bits that tell this run from earlier ones."""
     clock: Clock
     options: HostOptions
+    complaints: Complaints
     log: LogStore
     persister: Persister
     transport: Transport

@@ -12,6 +12,7 @@ PERSIST_SECONDS = histogram("dwd.raft.persist_seconds", "One write of the log un
 LEADER_CHANGES = counter("dwd.raft.leader_changes", "Changes of a group's leader seen here", "{change}")
 LOOP_LAG_SECONDS = histogram("dwd.raft.loop_lag_seconds", "How late a tick of the loop came", "s")
 SNAPSHOT_BYTES = counter("dwd.raft.snapshot_bytes", "Bytes of snapshots moved", "By")
+REFUSED = counter("dwd.raft.refused", "Raft messages that were not looked at, by reason", "{message}")
 DROPPED = counter("dwd.raft.dropped", "Raft messages dropped at a full queue", "{message}")
 QUARANTINES = counter("dwd.raft.quarantines", "Replicas whose state was found wrong here", "{replica}")
 RESEEDED = counter("dwd.raft.reseeded", "Quarantined replicas given the leader's state", "{replica}")

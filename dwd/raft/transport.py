@@ -100,7 +100,7 @@ class TransportHandler(Protocol):
         """A header, then chunks in order. Raises NotFound, Corrupt (no such range), Busy, NoSpace, Unavailable."""
         ...
 
-    async def prepare_replica(self, group: GroupId, replica: ReplicaId) -> None:
+    async def prepare_replica(self, group: GroupId, replica: ReplicaId, *, witness: bool) -> None:
         """`Host.create_replica`, asked for by a leader's reconciler."""
         ...
 

@@ -114,7 +114,7 @@ class Simulation:
                 replica=ReplicaId(i),
                 priority=1 + i % 2,
                 role=MemberRole.WITNESS if i > self.voters - self.witnesses else MemberRole.VOTER,
-            )  # fmt: skip
+            )
             for i in range(1, self.voters + 1)
         )
         genesis = replace(EMPTY_SNAPSHOT, configuration=Configuration(members=members))

@@ -49,7 +49,7 @@ class MemoryLogStore:
         if log is None or log.replica != write.replica:
             log = RecoveredLog(
                 group=write.group, replica=write.replica, hard_state=EMPTY_HARD_STATE, compacted=EMPTY_SNAPSHOT,
-                entries=(), doubt=Doubt.NONE,
+                entries=(), doubt=Doubt.NONE, witness=write.witness,
             )  # fmt: skip
         if write.reset is not None:
             log = replace(log, compacted=write.reset, entries=())

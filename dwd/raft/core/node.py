@@ -47,8 +47,8 @@ class Node:
         `applied_configuration` are the state machine's; it must lie within [snapshot.index, last entry]: a database
         ahead of its log resets the log to its own position first (raft.md section 3). A new group starts everywhere
         with the same `snapshot`: index 0, term 0 and the first configuration; a replica that is to be added as a
-        learner starts with EMPTY_SNAPSHOT. Raises InvariantViolation when these contradict each other. `clock` is needed
-        for `options.lease_reads` and for nothing else.
+        learner starts with EMPTY_SNAPSHOT. Raises InvariantViolation when these contradict each other. `clock` is
+        needed for `options.lease_reads` and for nothing else.
         """
         self._state = start(
             group=group, replica=replica, options=options, rng=rng, hard_state=hard_state, snapshot=snapshot,

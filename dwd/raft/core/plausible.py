@@ -6,10 +6,21 @@ run its term to the end of its range, or stop with a broken invariant that is no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from dwd.base.units import MIB
-from dwd.raft.core.messages import Append, AppendReply, Heartbeat, Message, ReadReply, SnapshotOffer, VoteRequest
+from dwd.raft.core.messages import (
+    Append,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    ReadReply,
+    SnapshotOffer,
+    VoteRequest,
+)
 
 INDEX_MAX = 2**62
 TERM_JUMP_MAX = 2**40
@@ -33,23 +44,11 @@ class Refusal(StrEnum):
 
 def is_plausible(message: Message, term: int) -> bool:
     """`term` is the receiver's."""
-    if not 0 <= message.term <= term + TERM_JUMP_MAX:
-        return False
-    match message:
-        case Append():
-            return _append(message)
-        case VoteRequest():
-            return 0 <= message.last_index < INDEX_MAX and message.last_term <= message.term
-        case AppendReply():
-            return 0 <= message.match < INDEX_MAX and 0 <= message.hint_index < INDEX_MAX
-        case Heartbeat():
-            return 0 <= message.commit < INDEX_MAX and message.round >= 0
-        case ReadReply():
-            return 0 <= message.index < INDEX_MAX
-        case SnapshotOffer():
-            return 0 <= message.snapshot.index < INDEX_MAX and message.snapshot.term <= message.term
-        case _:
-            return True
+    return 0 <= message.term <= term + TERM_JUMP_MAX and _CHECKS.get(type(message), _anything)(message)
+
+
+def _anything(_: Message) -> bool:
+    return True
 
 
 def _append(append: Append) -> bool:
@@ -78,3 +77,14 @@ def _terms_rise(append: Append) -> bool:
             return False
         term = entry.term
     return True
+
+
+_CHECKS: dict[type, Callable[[Any], bool]] = {
+    Append: _append,
+    VoteRequest: lambda m: 0 <= m.last_index < INDEX_MAX and 0 <= m.last_term <= m.term,
+    AppendReply: lambda m: 0 <= m.match < INDEX_MAX and 0 <= m.hint_index < INDEX_MAX,
+    Heartbeat: lambda m: 0 <= m.commit < INDEX_MAX and m.round >= 0,
+    HeartbeatReply: lambda m: m.round >= 0,
+    ReadReply: lambda m: 0 <= m.index < INDEX_MAX,
+    SnapshotOffer: lambda m: 0 <= m.snapshot.index < INDEX_MAX and 0 <= m.snapshot.term <= m.term,
+}

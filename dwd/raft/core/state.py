@@ -123,6 +123,7 @@ class State:
     offer: SnapshotOffer | None = None
     """The snapshot that the shell is fetching."""
     peer_reads: PeerReads = field(default_factory=PeerReads)
+    checked_configuration: LogIndex | None = None
     checked_commit: LogIndex = ZERO_INDEX
     checked_term: Term = ZERO_TERM
 

@@ -70,16 +70,21 @@ def _judge(state: State, message: Message) -> Refusal | None:
         return Refusal.IMPLAUSIBLE
     if isinstance(message, VoteRequest):
         return None
-    if isinstance(message, FromLeader):
-        if message.term < state.term:
+    if message.term < state.term:
+        if isinstance(message, FromLeader):
             _refuse_stale(state, message)
-            return Refusal.STALE
-        _follow(state, message)
-    elif message.term < state.term:
         return Refusal.STALE
-    elif message.source not in state.configurations.members and not _is_answered(state, message):
+    if isinstance(message, FromLeader):
+        _follow(state, message)
+        return None
+    return _judge_reply(state, message)
+
+
+def _judge_reply(state: State, message: Message) -> Refusal | None:
+    """A later term of a member is entered; that of a stranger deposes nobody (thesis 4.2.3)."""
+    if message.source not in state.configurations.members and not _is_answered(state, message):
         return Refusal.STRANGER
-    elif message.term > state.term and not _names_a_term(message):
+    if message.term > state.term and not _names_a_term(message):
         become_follower(state, message.term, NO_REPLICA)
     return None
 

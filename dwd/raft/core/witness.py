@@ -2,8 +2,8 @@
 
 It votes and acknowledges as any voter. It proposes nothing and answers no read. It stands for election only after it
 had to refuse its vote to a data voter whose log lacks entries this one has: nobody else may have them. As leader it
-brings a data voter to the end of its log and hands over at once. So with two of three alive there is a leader, whichever
-two they are.
+brings a data voter to the end of its log and hands over at once. So with two of three alive there is a leader,
+whichever two they are.
 
 **What it keeps.** An entry may be committed by one data voter and witnesses alone; then it is the witness's log that
 saves it when that data voter dies. So a witness forgets an entry only when more data voters hold it than the group may
@@ -13,8 +13,8 @@ says so in its heartbeats (`Heartbeat.held`, `held.py`).
 A snapshot of a witness is its position and nothing else, so it takes an offer without fetching anything, and it can
 offer one to nobody but another witness.
 
-A voter of priority 0 holds data and serves, but is not to lead; it too stands only when its log is needed and hands over
-at once, else two of three alive might again mean no leader.
+A voter of priority 0 holds data and serves, but is not to lead; it too stands only when its log is needed and hands
+over at once, else two of three alive might again mean no leader.
 
 Source: raft.md section 1. The idea is older than Raft: J.-F. Paris, "Voting with Witnesses", ICDCS 1986; B. Liskov and
 others, "Replication in the Harp File System", SOSP 1991 (witnesses keep a log while a copy is down).

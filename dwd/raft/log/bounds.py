@@ -57,8 +57,10 @@ class GroupBounds:
     last_index: LogIndex = ZERO_INDEX
     last_term: Term = ZERO_TERM
     doubt: Doubt = Doubt.NONE
+    witness: bool = False
 
     def write(self, write: LogWrite) -> None:
+        self.witness = self.witness or write.witness
         if write.hard_state is not None:
             self.hard_state = write.hard_state
         if write.reset is not None:
@@ -84,6 +86,7 @@ class GroupBounds:
             last_index=self.last_index,
             last_term=self.last_term,
             doubt=self.doubt,
+            witness=self.witness,
         )
 
 

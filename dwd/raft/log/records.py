@@ -1,7 +1,7 @@
 """What the frames of the Raft log hold, version 1. All numbers are big-endian; group and replica stand in the frame.
 
     WRITE      one LogWrite, or a part of a long one
-               0 flags u8 (1 hard state, 2 reset, 4 tail confirmed) | 1 zeros (3) | 4 entries u32
+               0 flags u8 (1 hard state, 2 reset, 4 tail confirmed, 8 witness) | 1 zeros (3) | 4 entries u32
                hard state, if flagged: term u64 | vote u64 | commit u64
                position, if flagged reset
                entries, each: 0 index u64 | 8 term u64 | 16 stamp u64 | 24 kind u8 | 25 zeros (3)
@@ -9,7 +9,8 @@
     COMPACTED  position: all up to there is durable elsewhere
     DROPPED    nothing: the group left this node
     OPENED     0 groups u32: first frame of every segment; as many GROUP frames follow, all groups there are
-    GROUP      0 doubt u8 | 1 zeros (7) | hard state | last index u64 | last term u64 | position (of compaction)
+    GROUP      0 doubt u8 | 1 witness u8 | 2 zeros (6) | hard state | last index u64 | last term u64
+               position (of compaction)
 
     position   index u64 | term u64 | stamp u64 | configuration length u32 | configuration
 
@@ -44,8 +45,8 @@ _POSITION = struct.Struct(">QQQI")
 _ENTRY = struct.Struct(">QQQB3xI")
 _CRC = struct.Struct(">I")
 _OPENED = struct.Struct(">I")
-_GROUP = struct.Struct(">B7xQQQQQ")
-_HAS_HARD_STATE, _HAS_RESET, _TAIL_CONFIRMED = 1, 2, 4
+_GROUP = struct.Struct(">BB6xQQQQQ")
+_HAS_HARD_STATE, _HAS_RESET, _TAIL_CONFIRMED, _WITNESS = 1, 2, 4, 8
 
 ENTRY_HEADER_BYTES = _ENTRY.size + _CRC.size
 
@@ -74,6 +75,7 @@ class GroupOpening:
     last_index: LogIndex
     last_term: Term
     doubt: Doubt
+    witness: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def split_write(write: LogWrite) -> Iterator[LogWrite]:
 
 def encode_write(write: LogWrite) -> tuple[Frame, tuple[int, ...]]:
     """The frame of a write that fits one, and the sizes of its entries (headers included). Raises InvalidArgument."""
-    flags = _TAIL_CONFIRMED if write.tail_confirmed else 0
+    flags = (_TAIL_CONFIRMED if write.tail_confirmed else 0) | (_WITNESS if write.witness else 0)
     prefix = b""
     if write.hard_state is not None:
         flags |= _HAS_HARD_STATE
@@ -145,6 +147,7 @@ def decode_write(group: GroupId, replica: ReplicaId, payload: memoryview) -> tup
         entries=tuple(entries),
         reset=reset,
         tail_confirmed=bool(flags & _TAIL_CONFIRMED),
+        witness=bool(flags & _WITNESS),
     )
     return write, tuple(places)
 
@@ -205,6 +208,7 @@ def opening_frames(groups: list[GroupOpening]) -> list[Frame]:
         payload = (
             _GROUP.pack(
                 _DOUBTS.index(opening.doubt),
+                opening.witness,
                 opening.hard_state.term,
                 opening.hard_state.vote,
                 opening.hard_state.commit,
@@ -220,7 +224,7 @@ def opening_frames(groups: list[GroupOpening]) -> list[Frame]:
 def decode_group_opening(group: GroupId, replica: ReplicaId, payload: memoryview) -> GroupOpening:
     """Raises Corrupt."""
     try:
-        doubt, term, vote, commit, last_index, last_term = _GROUP.unpack_from(payload)
+        doubt, witness, term, vote, commit, last_index, last_term = _GROUP.unpack_from(payload)
         compacted, _ = decode_position(payload[_GROUP.size :])
     except struct.error as error:
         raise Corrupt("raft.log_record", "an opening record is cut short", group=group) from error
@@ -234,6 +238,7 @@ def decode_group_opening(group: GroupId, replica: ReplicaId, payload: memoryview
         last_index=LogIndex(last_index),
         last_term=Term(last_term),
         doubt=_DOUBTS[doubt],
+        witness=bool(witness),
     )
 
 

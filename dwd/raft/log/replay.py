@@ -87,6 +87,7 @@ class _Group:
                 hard_state=write.hard_state,
                 entries=write.entries[-1:],
                 tail_confirmed=write.tail_confirmed,
+                witness=write.witness,
             )
         )
 
@@ -153,6 +154,7 @@ class Replay:
                 compacted=group.bounds.compacted,
                 entries=tuple(held.entry for held in group.held),
                 doubt=group.bounds.doubt,
+                witness=group.bounds.witness,
             )
             for name, group in self._groups.items()
         }

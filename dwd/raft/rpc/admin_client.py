@@ -12,11 +12,12 @@ ADMIN_SECONDS = 10.0
 
 
 async def create_replica(
-    channels: Channels, node: NodeId, group: GroupId, replica: ReplicaId, *, seconds: float = ADMIN_SECONDS
-) -> None:
+    channels: Channels, node: NodeId, group: GroupId, replica: ReplicaId,
+    *, witness: bool = False, seconds: float = ADMIN_SECONDS,
+) -> None:  # fmt: skip
     """`Host.create_replica` on `node`. Idempotent, so an unknown outcome may be tried again. Raises DwError."""
     stub = wire.RaftAdminStub(channels.to(node))
-    request = pb.CreateReplicaRequest(group=group, replica=replica)
+    request = pb.CreateReplicaRequest(group=group, replica=replica, witness=witness)
     await call(stub.CreateReplica, request, seconds=seconds, mutation=True)
 
 

@@ -85,7 +85,8 @@ class _Admin(wire.RaftAdminServicer):
 
     async def CreateReplica(self, request: pb.CreateReplicaRequest, context: Context) -> pb.CreateReplicaReply:
         caller_node(context)
-        await self._service.handler().prepare_replica(GroupId(request.group), ReplicaId(request.replica))
+        handler = self._service.handler()
+        await handler.prepare_replica(GroupId(request.group), ReplicaId(request.replica), witness=request.witness)
         return pb.CreateReplicaReply()
 
     async def DropReplica(self, request: pb.DropReplicaRequest, context: Context) -> pb.DropReplicaReply:

@@ -659,17 +659,21 @@ class CreateReplicaRequest(_message.Message):
 
     GROUP_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
+    WITNESS_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     replica: _builtins.int
+    witness: _builtins.bool
+    """a log and a vote, no state machine"""
     def __init__(
         self,
         *,
         group: _builtins.int = ...,
         replica: _builtins.int = ...,
+        witness: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "replica", b"replica"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "replica", b"replica", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
