@@ -76,8 +76,8 @@ def _shown(key: str, field: FieldInfo) -> str:
         return json.dumps(format_bytes(value).replace(" ", ""))
     if isinstance(value, Enum):
         return json.dumps(value.value)
-    if isinstance(value, Path | Address | str):
-        return json.dumps(str(value))
+    if isinstance(value, Path | Address | str | bool):
+        return json.dumps(value if isinstance(value, bool) else str(value))
     return str(value)
 
 

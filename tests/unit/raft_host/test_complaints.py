@@ -47,8 +47,8 @@ async def test_the_group_lives_on_when_a_member_sends_nonsense(tmp_path: Path) -
         one, _ = await cluster.followers()
         source, target = ReplicaId(100 + one.id), ReplicaId(100 + leader.id)
         absurd = AppendReply(
-            source=source, target=target, term=Term(2**61), accepted=True, match=LogIndex(2**62), hint_index=LogIndex(0),
-            hint_term=Term(0),
+            source=source, target=target, term=Term(2**61), accepted=True, match=LogIndex(2**62),
+            hint_index=LogIndex(0), hint_term=Term(0),
         )  # fmt: skip
         one.transport.send(leader.id, GROUP, [absurd])
         await cluster.put("b", "1")
