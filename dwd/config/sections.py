@@ -136,6 +136,19 @@ class Raft(Section):
         " and trusts clocks: if one runs 10 % faster than the leader's, or the leader's virtual machine is paused, a"
         " read may be stale. A dead leader is then replaced only after its timeout. Set it alike on all nodes.",
     )
+    hibernate_seconds: float = Field(
+        default=15.0,
+        ge=0.0,
+        le=86_400.0,
+        description="A shard that nobody used for so long rests: no heartbeats, its database closed, until somebody "
+        "wants something of it. 0: none ever rests.",
+    )
+    open_databases: int = Field(
+        default=64,
+        ge=4,
+        le=10_000,
+        description="Metadata databases open at a time; past it the least recently used closes.",
+    )
     snapshot_entries: int = Field(
         default=10_000, ge=100, le=10_000_000, description="Entries applied before the log is compacted."
     )

@@ -58,6 +58,8 @@ class Metadata:
                 election_ticks=raft.election_ticks,
                 heartbeat_ticks=raft.heartbeat_ticks,
                 lease_reads=raft.lease_reads,
+                hibernate_seconds=raft.hibernate_seconds,
+                machines_open_max=raft.open_databases,
                 compaction_entries=raft.snapshot_entries,
                 trailing_entries=raft.trailing_entries,
             ),

@@ -20,6 +20,7 @@ from dwd.base.clock import Clock
 from dwd.base.errors import InvariantViolation, NoSpace
 from dwd.base.ids import GroupId, LogIndex
 from dwd.raft.core.types import Entry, SnapshotMeta
+from dwd.raft.open_machines import OpenMachines
 from dwd.raft.ports import StateMachine
 from dwd.raft.telemetry import APPLY_BATCH, APPLY_SECONDS, COMMITS
 from dwd.runtime.serial import Lane
@@ -41,6 +42,7 @@ class Applier:
         machine: StateMachine,
         lane: Lane,
         *,
+        open_machines: OpenMachines,
         applied: LogIndex,
         entries_max: int,
         bytes_max: int,
@@ -55,6 +57,8 @@ class Applier:
         """Nothing is applied to a state that is not to be trusted; what waits for a snapshot that replaces it."""
         self._group = group
         self._lane = lane
+        self._open_machines = open_machines
+        open_machines.used(self)
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._clock = clock
@@ -74,6 +78,7 @@ class Applier:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` on the machine's lane, after the batch that is being applied."""
+        self._open_machines.used(self)
         return await self._lane.submit(work)
 
     async def install(self, source: Path, meta: SnapshotMeta) -> None:
@@ -96,9 +101,16 @@ class Applier:
         self._halted = False
         self._launch()
 
+    def rest(self) -> None:
+        """Close the machine's files after what is under way; whatever comes opens them again. Does not wait."""
+        if not self._closed:
+            self._open_machines.closed(self)
+            self._lane.submit(self.machine.rest).add_done_callback(self._rested)
+
     def close(self) -> None:
         """Apply nothing more and close the machine once its lane is free; does not wait."""
         self._closed = True
+        self._open_machines.closed(self)
         self._queue.clear()
         self._lane.close(self.machine.close)
 
@@ -110,6 +122,7 @@ class Applier:
         if self._halted or self._running or self._installing or self._closed or self._pausing or not self._queue:
             return
         batch = self._take()
+        self._open_machines.used(self)
         self._running = True
         future = self._lane.submit(partial(self._apply, batch))
         future.add_done_callback(partial(self._ended, batch))
@@ -147,6 +160,11 @@ class Applier:
         self.applied = max(self.applied, batch[-1].index)
         self._on_applied(batch, done.result())
         self._launch()
+
+    def _rested(self, done: asyncio.Future[None]) -> None:
+        error = done.exception()
+        if error is not None and not self._closed:
+            self._on_failed(error)
 
     def _pause(self, batch: list[Entry], error: NoSpace) -> None:
         """Nothing of the batch took effect: it is tried again a little later."""

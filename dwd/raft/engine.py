@@ -22,11 +22,12 @@ from dwd.base.errors import DwError, InvariantViolation, StorageFailed, Unavaila
 from dwd.base.ids import GroupId, NodeId, ReplicaId
 from dwd.raft.complaints import NO_REPLICA_HERE, Complaints
 from dwd.raft.core.status import NodeStatus
+from dwd.raft.hibernation import Hibernation
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
 from dwd.raft.replica import Replica
 from dwd.raft.telemetry import DROPPED, LOOP_LAG_SECONDS
-from dwd.raft.transport import Absence, Absent, Parcel, Transport
+from dwd.raft.transport import NODES, Absence, Absent, Beat, Nap, NapReply, Parcel, Transport
 from dwd.runtime.tasks import Tasks
 
 _log = structlog.get_logger("dwd.raft")
@@ -47,6 +48,8 @@ class Engine:
     def __init__(
         self,
         *,
+        node: NodeId,
+        boot: int,
         clock: Clock,
         options: HostOptions,
         transport: Transport,
@@ -72,11 +75,15 @@ class Engine:
         self._stirred: set[GroupId] = set()
         self._tick_due = False
         self._wake = asyncio.Event()
+        self.hibernation = Hibernation(
+            node=node, boot=boot, replicas=self.replicas, options=options, transport=transport, stir=self.stir
+        )
 
     # -- what others tell the loop ------------------------------------------------------------------------------
 
     def received(self, node: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
         self.contacts[node] = self._clock.monotonic()
+        self.hibernation.heard(node)
         if self._inbox_size + len(parcels) > self._options.inbox_max:
             DROPPED.add(len(parcels), queue="inbox")
             return
@@ -87,6 +94,18 @@ class Engine:
     def unreachable(self, node: NodeId) -> None:
         self._unreachable.add(node)
         self._wake.set()
+
+    def nap(self, replica: Replica, node: NodeId, parcel: Nap | NapReply) -> None:
+        if isinstance(parcel, Nap):
+            self.hibernation.asked(replica, node, parcel)
+        else:
+            self.hibernation.answered(replica, parcel)
+
+    def wake(self, group: GroupId) -> None:
+        """Somebody is about to want something of the group."""
+        replica = self.replicas.get(group)
+        if replica is not None:
+            self.hibernation.wake(replica)
 
     def stir(self, group: GroupId) -> None:
         self._stirred.add(group)
@@ -111,6 +130,7 @@ class Engine:
 
     def close_replica(self, replica: Replica, error: DwError) -> None:
         replica.closed = True
+        self.hibernation.gone(replica)
         replica.proposals.close(error)
         replica.reads.close(error)
         replica.handover.close(error)
@@ -145,7 +165,9 @@ class Engine:
         inbox, self._inbox, self._inbox_size = self._inbox, deque(), 0
         for node, group, parcels in inbox:
             replica = self.replicas.get(group)
-            if replica is None:
+            if group == NODES:
+                self._take_beats(node, parcels)
+            elif replica is None:
                 self._answer_absent(node, group, parcels)
             else:
                 self._guard(replica, partial(replica.receive, node, parcels))
@@ -158,18 +180,33 @@ class Engine:
         for group in stirred:
             replica = self.replicas.get(group)
             if replica is not None:
-                self._guard(replica, replica.pump)
+                self._guard(replica, partial(self._pump, replica))
+
+    def _pump(self, replica: Replica) -> None:
+        """What has something to do does not rest."""
+        if replica.dormant and replica.waits():
+            self.hibernation.wake(replica)
+        replica.pump()
+
+    def _take_beats(self, node: NodeId, parcels: Sequence[Parcel]) -> None:
+        for parcel in parcels:
+            if isinstance(parcel, Beat):
+                self.hibernation.beat(node, parcel)
 
     def _tick(self) -> None:
         self._tick_due = False
         now = self._clock.monotonic()
-        for replica in tuple(self.replicas.values()):
+        self.hibernation.tick(now)
+        awake = [replica for replica in self.replicas.values() if not replica.dormant]
+        for replica in awake:
             self._guard(replica, partial(replica.tick, now))
-        self._stirred.update(self.replicas)
+            self._stirred.add(replica.group)
         self._on_tick(now)
 
     def _report_unreachable(self) -> None:
         nodes, self._unreachable = self._unreachable, set()
+        for node in nodes:
+            self.hibernation.unreachable(node)
         for replica in tuple(self.replicas.values()):
             for node in nodes:
                 self._guard(replica, partial(replica.node_unreachable, node))

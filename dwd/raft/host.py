@@ -86,8 +86,10 @@ class Host:
         self._leaderships: dict[GroupId, Leadership] = {}
         self._tasks = Tasks("raft.host", self._task_failed)
         complaints = Complaints(clock)
+        boot = rng.bits(BOOT_BITS)
         self._engine = Engine(
-            clock=clock, options=options, transport=transport, complaints=complaints, tasks=self._tasks,
+            node=node, boot=boot, clock=clock, options=options, transport=transport, complaints=complaints,
+            tasks=self._tasks,
             on_fatal=self._die, on_tick=self._housekeep,
         )  # fmt: skip
         self._persister = Persister(
@@ -101,15 +103,17 @@ class Host:
         )  # fmt: skip
         self._quarantines = Quarantines(self._engine)
         self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
-        around = Surroundings(
-            node=node, boot=rng.bits(BOOT_BITS), clock=clock, options=options, complaints=complaints,
-            log=log, persister=self._persister,
-            transport=transport, spawn=self._engine.spawn, stir=self._engine.stir, fail=self._engine.fail,
-            fetch_snapshot=self._fetch_snapshot,
-        )  # fmt: skip
         self._lifecycle = Lifecycle(
-            engine=self._engine, around=around, machines=machines, discard_machine=discard_machine,
-            leadership=self._leadership, lanes=lanes, rng=rng,
+            engine=self._engine, around=self._surroundings(boot, options, complaints), machines=machines,
+            discard_machine=discard_machine, leadership=self._leadership, lanes=lanes, rng=rng,
+        )  # fmt: skip
+
+    def _surroundings(self, boot: int, options: HostOptions, complaints: Complaints) -> Surroundings:
+        engine = self._engine
+        return Surroundings(
+            node=self._node, boot=boot, clock=self._clock, options=options, complaints=complaints, log=self._log,
+            persister=self._persister, transport=self._transport, spawn=engine.spawn, nap=engine.nap, stir=engine.stir,
+            fail=engine.fail, fetch_snapshot=self._fetch_snapshot,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -188,6 +192,7 @@ class Host:
         replica = self._replica(group)
         if to == self._node and replica.soft.role is Role.LEADER:
             return self._node
+        self._engine.wake(group)
         future: asyncio.Future[NodeId] = asyncio.get_running_loop().create_future()
         replica.handover.begin(replica.core, to, deadline, future)
         self._engine.stir(group)
@@ -258,6 +263,15 @@ class Host:
         """Whether a working replica with data is here. Cheap, unlike `status`: every request asks."""
         replica = self._engine.replicas.get(group)
         return replica is not None and replica.quarantined is None and not replica.witness
+
+    def leads(self, group: GroupId) -> bool:
+        """Whether the group's leader is here. As cheap as `serves`."""
+        replica = self._engine.replicas.get(group)
+        return replica is not None and replica.soft.role is Role.LEADER
+
+    def hibernates(self, group: GroupId) -> bool:
+        """Whether the group rests here: nobody uses it."""
+        return self._engine.hibernation.rests(group)
 
     def leader_node(self, group: GroupId) -> NodeId:
         """Where the leader is as far as the local replica knows; 0 if it does not, or is not here."""

@@ -41,6 +41,10 @@ class Installs:
         self._fetched: tuple[SnapshotMeta, Path] | None = None
         self._replacing = False
 
+    @property
+    def under_way(self) -> bool:
+        return self._held is not None or self._replacing
+
     def takes(self, effects: Effects) -> bool:
         """Whether `effects` are kept here until an install, theirs or an earlier one, is done."""
         if self._held is not None:

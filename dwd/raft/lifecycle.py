@@ -29,6 +29,7 @@ from dwd.raft.core.types import (
 )
 from dwd.raft.engine import Broken, Engine, stopped
 from dwd.raft.leadership import Leadership
+from dwd.raft.open_machines import OpenMachines
 from dwd.raft.ports import Doubt, LogWrite, RecoveredLog, StateMachine
 from dwd.raft.recovery import configurations, reconcile
 from dwd.raft.replica import Replica
@@ -64,6 +65,7 @@ class Lifecycle:
         self._lanes = lanes
         self._rng = rng
         self._turns: dict[GroupId, asyncio.Lock] = {}
+        self._open_machines = OpenMachines(around.options.machines_open_max)
         self._lane_of: dict[GroupId, Lane] = {}
 
     async def recover(self) -> None:
@@ -204,6 +206,7 @@ class Lifecycle:
             log.group,
             machine,
             lane,
+            open_machines=self._open_machines,
             applied=position.index,
             entries_max=self._around.options.apply_entries_max,
             bytes_max=self._around.options.apply_bytes_max,
@@ -245,7 +248,7 @@ class Lifecycle:
         patience = 4 * options.election_ticks * options.tick_ms / 1000
         since = self._around.clock.monotonic() - patience
         waiting = replica.began > since and replica.core.status().last > 0
-        return replica.soft.role is Role.LEADER or replica.heard_leader > since or waiting
+        return replica.dormant or replica.soft.role is Role.LEADER or replica.heard_leader > since or waiting
 
     def _turn(self, group: GroupId) -> asyncio.Lock:
         return self._turns.setdefault(group, asyncio.Lock())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dwd.base.errors import InvariantViolation
+from dwd.base.ids import CONTROL_GROUP, GroupId
 from dwd.base.units import MIB
 from dwd.raft.core.options import NodeOptions
 
@@ -19,6 +20,10 @@ class HostOptions:
     heartbeat_ticks: int = 2
     lease_reads: bool = False
     """See `dwd.raft.core.lease` for what it trusts."""
+    hibernate_seconds: float = 15.0
+    """A group that nobody used for so long rests; 0: none ever does."""
+    always_awake: frozenset[GroupId] = frozenset({CONTROL_GROUP})
+    """Groups that never rest."""
     proposals_max: int = 4_096
     """Waiting proposals a group, past which callers get Busy."""
     reads_max: int = 16_384
@@ -27,6 +32,8 @@ class HostOptions:
     propose_batch_max: int = 1_024
     writes_in_flight: int = 2
     """Log writes handed to the store and not yet durable; what comes meanwhile joins the next one."""
+    machines_open_max: int = 64
+    """State machines with open files; the least recently used one is closed for another."""
     apply_entries_max: int = 1_024
     apply_bytes_max: int = 4 * MIB
     compaction_entries: int = 10_000

@@ -89,6 +89,10 @@ class StateMachine(Protocol):
         """Why, if it is. Any thread."""
         ...
 
+    def rest(self) -> None:
+        """Give back files and memory; the next call has them again."""
+        ...
+
     def close(self) -> None: ...
 
 

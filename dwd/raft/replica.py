@@ -19,7 +19,7 @@ from dwd.raft.applier import Applier
 from dwd.raft.complaints import WRONG_NODE
 from dwd.raft.core.configuration_codec import decode_configuration
 from dwd.raft.core.effects import Effects, Fetch, SoftState
-from dwd.raft.core.messages import Message, ReadRequest
+from dwd.raft.core.messages import ReadRequest
 from dwd.raft.core.node import Node
 from dwd.raft.core.types import NO_REPLICA, Configuration, Entry, EntryKind, Role, SnapshotMeta
 from dwd.raft.handover import Handover
@@ -30,9 +30,10 @@ from dwd.raft.ports import LogWrite
 from dwd.raft.proposals import Proposal, Proposals
 from dwd.raft.reads import Reads
 from dwd.raft.round_pace import ASKED_MAX, RoundPace
+from dwd.raft.routes import Routes
 from dwd.raft.surroundings import Surroundings
 from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS, RESEEDED
-from dwd.raft.transport import Absence, Absent, Parcel
+from dwd.raft.transport import Absence, Absent, Beat, Nap, NapReply, Parcel
 
 _log = structlog.get_logger("dwd.raft")
 
@@ -82,7 +83,11 @@ class Replica:
         self.began = around.clock.monotonic()
         self.heard_leader = float("-inf")
         self.closed = False
-        self._routes: dict[ReplicaId, NodeId] = {}
+        self.dormant = False
+        """It rests, or asks others to: it is not ticked."""
+        self.used_at = self.began
+        """When anybody last wanted anything of it."""
+        self._routes = Routes(group, around.transport)
         self._around = around
         self.installs = Installs(self, around)
         self.witness = core.status().witness
@@ -98,11 +103,13 @@ class Replica:
             if self._nodes.get(parcel.source, node) != node:
                 self._around.complaints.note(WRONG_NODE, group=self.group, source=parcel.source, node=node)
             elif parcel.target != self.id:
-                self._refuse(node, parcel)
+                self._routes.refuse(node, parcel)
             elif isinstance(parcel, Absent):
                 self._note_absence(parcel)
-            else:
-                self._routes[parcel.source] = node
+            elif isinstance(parcel, Nap | NapReply):
+                self._around.nap(self, node, parcel)
+            elif not isinstance(parcel, Beat):
+                self._routes.heard(parcel.source, node)
                 if self.absent:
                     self.absent.pop(parcel.source, None)
                 if parcel.source == self.soft.leader:
@@ -111,6 +118,17 @@ class Replica:
                     self._asked.append(parcel)
                 else:
                     self.core.step(parcel)
+
+    def waits(self) -> bool:
+        """Somebody waits for something of it."""
+        return bool(
+            self._asked or self.reads.waiting() or self.proposals.waiting() or self.core.has_effects()
+            or self._unpersisted or self.installs.under_way or self.quarantined is not None
+        )  # fmt: skip
+
+    def used(self) -> None:
+        """Somebody wanted something: it does not rest for a while."""
+        self.used_at = self._around.clock.monotonic()
 
     def tick(self, now: float) -> None:
         self.core.allow_leading(allowed=self.quarantined is None)
@@ -136,6 +154,7 @@ class Replica:
                 ):
                     self._propose(self.proposals.hand_over(self._around.options.propose_batch_max))
             if self._asked or self.reads.waiting():
+                self.used()
                 self._begin_reads()
             if not self.core.has_effects():
                 return
@@ -164,17 +183,17 @@ class Replica:
 
     def node_unreachable(self, node: NodeId) -> None:
         for member in self.core.status().configuration.members:
-            if self._routes.get(member.replica, member.node) == node and member.replica != self.id:
+            if member.replica != self.id and self._routes.leads_to(member, node):
                 self.core.report_unreachable(member.replica)
 
     def node_of(self, replica: ReplicaId) -> NodeId:
-        return self._routes.get(replica, NO_NODE)
+        return self._routes.node_of(replica)
 
     # -- effects ------------------------------------------------------------------------------------------------
 
     def _perform(self, effects: Effects) -> None:
         if effects.messages_now:
-            self._send(effects.messages_now)
+            self._routes.send(effects.messages_now)
         if not self.installs.takes(effects):
             self.persist(effects)
         self._answer(effects)
@@ -222,7 +241,7 @@ class Replica:
         else:
             self.core.persisted(effects.write)
             if effects.messages_durable:
-                self._send(effects.messages_durable)
+                self._routes.send(effects.messages_durable)
         if effects.committed:
             self.proposals.committed(effects.committed[-1].index)
             self.applier.add(effects.committed)
@@ -232,7 +251,7 @@ class Replica:
         if self.closed:
             return
         if effects.messages_durable:
-            self._send(effects.messages_durable)
+            self._routes.send(effects.messages_durable)
         try:
             self.core.persisted(effects.write)
         except (InvariantViolation, Corrupt) as error:
@@ -284,6 +303,7 @@ class Replica:
     # -- callers and completions --------------------------------------------------------------------------------
 
     def _propose(self, proposals: list[Proposal]) -> None:
+        self.used()
         unix_ms = self._around.clock.unix_ms()
         commands = [(proposal.id, proposal.wish) for proposal in proposals if isinstance(proposal.wish, bytes)]
         if commands:
@@ -344,21 +364,6 @@ class Replica:
 
     # -- the way to peers ---------------------------------------------------------------------------------------
 
-    def _send(self, messages: Sequence[Message]) -> None:
-        by_node: dict[NodeId, list[Message]] = {}
-        for message in messages:
-            node = self._routes.get(message.target)
-            if node is not None:
-                by_node.setdefault(node, []).append(message)
-        for node, parcels in by_node.items():
-            self._around.transport.send(node, self.group, parcels)
-
-    def _refuse(self, node: NodeId, parcel: Parcel) -> None:
-        """Another replica is meant: one that lived here before. Answers to an answer are never given."""
-        if not isinstance(parcel, Absent):
-            absent = Absent(source=parcel.target, target=parcel.source, reason=Absence.UNKNOWN)
-            self._around.transport.send(node, self.group, [absent])
-
     def _note_absence(self, absent: Absent) -> None:
         if self.soft.role is Role.LEADER and absent.source not in self.absent:
             _log.warning("replica is missing", **self.names(), missing=absent.source, reason=absent.reason.name.lower())
@@ -366,8 +371,9 @@ class Replica:
         self.core.report_unreachable(absent.source)
 
     def refresh_routes(self) -> None:
-        self._nodes = {member.replica: member.node for member in self.core.status().configuration.members}
-        self._routes.update(self._nodes)
+        configuration = self.core.status().configuration
+        self._nodes = {member.replica: member.node for member in configuration.members}
+        self._routes.follow(configuration)
         self._publish_leader()
 
     def _forget_strangers(self, configuration: Configuration) -> None:

@@ -55,6 +55,7 @@ def describe(
         quarantined=replica.quarantined,
         state_hash=replica.applier.machine.state_hash(),
         alarm=replica.alarm,
+        hibernating=engine.hibernation.rests(group),
     )
 
 

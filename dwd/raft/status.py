@@ -79,3 +79,5 @@ class GroupStatus:
     """At the newest checkpoint applied here."""
     alarm: str | None = None
     """What an operator must know and the cluster cannot mend by itself, as far as this replica's node found out."""
+    hibernating: bool = False
+    """It rests, as all its members do: nobody uses it, and nothing is said (`dwd.raft.hibernation`)."""

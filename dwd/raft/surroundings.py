@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dwd.base.clock import Clock
 from dwd.base.ids import GroupId, NodeId
@@ -13,7 +13,16 @@ from dwd.raft.core.messages import SnapshotOffer
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
 from dwd.raft.ports import LogStore
-from dwd.raft.transport import Transport
+from dwd.raft.transport import Nap, NapReply, Transport
+
+if TYPE_CHECKING:
+    from dwd.raft.replica import Replica
+
+
+class NapTaker(Protocol):
+    """`dwd.raft.hibernation`: a member is asked to rest, or answers."""
+
+    def __call__(self, replica: Replica, node: NodeId, parcel: Nap | NapReply) -> None: ...
 
 
 class Spawn(Protocol):
@@ -34,6 +43,7 @@ class Surroundings:
     persister: Persister
     transport: Transport
     spawn: Spawn
+    nap: NapTaker
     stir: Callable[[GroupId], None]
     """The group has something to do: pump it at the loop's next turn."""
     fail: Callable[[GroupId, BaseException], None]

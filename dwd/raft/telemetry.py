@@ -13,6 +13,7 @@ LEADER_CHANGES = counter("dwd.raft.leader_changes", "Changes of a group's leader
 LOOP_LAG_SECONDS = histogram("dwd.raft.loop_lag_seconds", "How late a tick of the loop came", "s")
 SNAPSHOT_BYTES = counter("dwd.raft.snapshot_bytes", "Bytes of snapshots moved", "By")
 REFUSED = counter("dwd.raft.refused", "Raft messages that were not looked at, by reason", "{message}")
+HIBERNATIONS = counter("dwd.raft.hibernations", "Groups that began to rest here, or to work again", "{group}")
 DROPPED = counter("dwd.raft.dropped", "Raft messages dropped at a full queue", "{message}")
 QUARANTINES = counter("dwd.raft.quarantines", "Replicas whose state was found wrong here", "{replica}")
 RESEEDED = counter("dwd.raft.reseeded", "Quarantined replicas given the leader's state", "{replica}")

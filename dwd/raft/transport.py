@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
 from dwd.raft.core.messages import Message
-from dwd.raft.core.types import SnapshotMeta
+from dwd.raft.core.types import NO_REPLICA, SnapshotMeta
 from dwd.raft.snapshots.pages import Extent
 
 
@@ -35,7 +35,43 @@ class Absent:
     reason: Absence
 
 
-Parcel = Message | Absent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nap:
+    """A leader asks a member to rest: it stands at `index` of `term`, all is applied, and nothing more is to come."""
+
+    source: ReplicaId
+    target: ReplicaId
+    term: Term
+    index: LogIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NapReply:
+    """`agreed`: the member rests from now on, until it hears anything else of the group. Else it is awake."""
+
+    source: ReplicaId
+    target: ReplicaId
+    term: Term
+    index: LogIndex
+    agreed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A node lives: sent for all groups that rest, to every node with a member of one. In the group `NODES`."""
+
+    boot: int
+    """Random bits of the sender's run: other ones tell that it started anew and leads nothing any more."""
+    resting: int
+    """Digest of the groups that the sender leads, that rest, and that have a member on the receiver."""
+    source: ReplicaId = NO_REPLICA
+    target: ReplicaId = NO_REPLICA
+
+
+NODES = GroupId((1 << 63) - 1)
+"""The group of parcels that speak for a node instead of a replica. No real group has this id."""
+
+Parcel = Message | Absent | Nap | NapReply | Beat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

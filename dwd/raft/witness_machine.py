@@ -62,5 +62,8 @@ class WitnessMachine:
     def quarantined(self) -> str | None:
         return None
 
+    def rest(self) -> None:
+        pass
+
     def close(self) -> None:
         return None

@@ -32,6 +32,7 @@ class DictMachine:
         self.installed = 0
         self.copies = 0
         self.closed = False
+        self.rested = 0
         self.reader_blocks = False
         self.storage_failed = False
         self.full = False
@@ -99,6 +100,9 @@ class DictMachine:
             )
         )
         return at
+
+    def rest(self) -> None:
+        self.rested += 1
 
     def install_snapshot(self, source: Path, expected: SnapshotMeta) -> None:
         content = json.loads(source.read_text())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from dwd.base.errors import Unavailable
@@ -15,6 +18,9 @@ from dwd.meta.store.machine import SqliteMachine
 from dwd.meta.store.reader import THREADS, Readers
 from dwd.raft.ports import StateMachine
 from dwd.runtime.files import Files
+
+READERS_MAX = 64
+"""Groups with connections open for reading; beyond them the first that opened close. Reading anew opens anew."""
 
 OnChanged = Callable[[frozenset[Part]], None]
 
@@ -32,6 +38,7 @@ class Databases:
         self._readers: dict[GroupId, tuple[SqliteMachine, Readers]] = {}
         self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="meta-read")
         self._watchers: list[OnChanged] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, group: GroupId) -> StateMachine:
         """For `Host(machines=...)`. Raises Corrupt: the host has it discarded and seeds the group anew."""
@@ -42,6 +49,7 @@ class Databases:
             files=self._files,
             vfs=self._vfs,
             on_changed=self._changed,
+            on_rest=partial(self._rested, group),
         )
         with self._lock:
             self._machines[group] = machine
@@ -67,6 +75,9 @@ class Databases:
             known[1].close()
         readers = Readers(group, lambda: machine.live, self._threads, vfs=self._vfs)
         self._readers[group] = (machine, readers)
+        self._loop = asyncio.get_running_loop()
+        while len(self._readers) > READERS_MAX:
+            self._close_readers(next(iter(self._readers)))
         return readers
 
     def on_changed(self, callback: OnChanged) -> None:
@@ -79,6 +90,19 @@ class Databases:
         for _, readers in self._readers.values():
             readers.close()
         self._readers.clear()
+        self._loop = None
+
+    def _rested(self, group: GroupId) -> None:
+        """On the group's thread: its machine closed its files, the readers should theirs."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop ended meanwhile: `close` was called
+                loop.call_soon_threadsafe(self._close_readers, group)
+
+    def _close_readers(self, group: GroupId) -> None:
+        known = self._readers.pop(group, None)
+        if known is not None:
+            known[1].close()
 
     def _folder(self, group: GroupId) -> Path:
         return self._root / f"group-{hex_id(group)}"

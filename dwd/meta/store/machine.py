@@ -36,6 +36,16 @@ from dwd.runtime.files import Files
 SETTLED_ENTRIES = 32
 """Commands whose changed rows are held in memory before they are hashed."""
 
+
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    """What exists only while the database is open: the connection and what stands on it."""
+
+    connection: apsw.Connection
+    control: ControlCommands | None
+    engine: Engine
+
+
 Changed = Callable[[frozenset[Part]], None]
 """Called on the group's thread after a commit that changed control."""
 
@@ -60,6 +70,7 @@ class SqliteMachine:
         files: Files,
         vfs: str = "",
         on_changed: Changed | None = None,
+        on_rest: Callable[[], None] | None = None,
     ) -> None:
         """Opens or creates. `vfs` names a registered SQLite VFS, empty for the system's. Raises Corrupt,
         VersionRefused, StorageFailed.
@@ -69,20 +80,22 @@ class SqliteMachine:
         self._files = files
         self._vfs = vfs
         self._on_changed = on_changed
+        self._on_rest = on_rest
         self._generations = Generations(directory, files)
         self._damaged: Corrupt | None = None
         self._quarantined: str | None = None
         self._at = EMPTY_SNAPSHOT
         """Where the command stands that is being applied."""
+        self._opened: _Open | None = None
         with translated("opening the database"):
             path = self._generations.live() or self._create()
             self._generations.sweep()
-            self._connection = database.connect(path, vfs=vfs)
+            connection = database.connect(path, vfs=vfs)
             try:
-                database.check_identity(self._connection, cluster=cluster, group=group)
-                self._load(path, number=1)
+                database.check_identity(connection, cluster=cluster, group=group)
+                self._load(connection, path, number=1)
             except BaseException:
-                self._connection.close()
+                connection.close()
                 raise
 
     @property
@@ -144,9 +157,8 @@ class SqliteMachine:
             self._files.rename(path, source)  # the same can be tried again
             raise
         with translated("opening the installed snapshot"):
-            self._connection.close()
-            self._connection = database.connect(path, vfs=self._vfs)
-            self._load(path, number=self._live.number + 1)
+            self._close()
+            self._load(database.connect(path, vfs=self._vfs), path, number=self._live.number + 1)
         self._damaged = None
         self._generations.sweep()
         self._tell(everything=True)
@@ -158,12 +170,12 @@ class SqliteMachine:
             return newest
         self._require_sound()
         with translated("looking up a checkpoint"):
-            return self._keeper.recorded(index)
+            return self._opened_keeper.recorded(index)
 
     def scan(self, rows_max: int) -> Scan:
         self._require_sound()
         with translated("scanning the rows"):
-            return self._keeper.scan(rows_max, self._position)
+            return self._opened_keeper.scan(rows_max, self._position)
 
     def quarantine(self, reason: str) -> None:
         self._generations.quarantine(reason)
@@ -172,8 +184,39 @@ class SqliteMachine:
     def quarantined(self) -> str | None:
         return self._quarantined
 
+    def rest(self) -> None:
+        """Closing the last connection moves the write-ahead log into the database and removes it."""
+        with translated("closing the database"):
+            self._close()
+        if self._on_rest is not None:
+            self._on_rest()
+
     def close(self) -> None:
-        self._connection.close()
+        self._close()
+
+    def _close(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.connection.close()
+
+    @property
+    def _open(self) -> _Open:
+        """Opens the database if it rests."""
+        if self._opened is None:
+            with translated("opening the database"):
+                connection = database.connect(self._live.path, vfs=self._vfs)
+                self._keeper.attach(connection)
+                self._opened = self._begin(connection)
+        return self._opened
+
+    @property
+    def _opened_keeper(self) -> StateKeeper:
+        _ = self._open
+        return self._keeper
+
+    @property
+    def _connection(self) -> apsw.Connection:
+        return self._open.connection
 
     def _create(self) -> Path:
         self._require_no_remains()
@@ -196,19 +239,20 @@ class SqliteMachine:
             if _applied_in(path, self._vfs) > 0:
                 raise Corrupt("meta.current_missing", f"{path} holds data, but no CURRENT says that it is live")
 
-    def _load(self, path: Path, *, number: int) -> None:
-        self._position = database.read_position(self._connection)
+    def _load(self, connection: apsw.Connection, path: Path, *, number: int) -> None:
+        self._position = database.read_position(connection)
         self._live = Live(path=path, number=number)
         self._quarantined = self._generations.quarantined()
-        self._version = database.read_version(self._connection)
-        self._keeper = StateKeeper(self._connection, group=self._group)
-        self._restart_engine()
-
-    def _restart_engine(self) -> None:
+        self._version = database.read_version(connection)
+        self._keeper = StateKeeper(connection, group=self._group)
         self._keeper.load(self._position, version=self._version)
-        tx = SqliteTx(self._connection)
-        self._control = ControlCommands(tx) if self._group == CONTROL_GROUP else None
-        self._engine = Engine(tx, self._control or ShardCommands(tx), self._record)
+        self._opened = self._begin(connection)
+
+    def _begin(self, connection: apsw.Connection) -> _Open:
+        tx = SqliteTx(connection)
+        control = ControlCommands(tx) if self._group == CONTROL_GROUP else None
+        engine = Engine(tx, control or ShardCommands(tx), self._record)
+        return _Open(connection=connection, control=control, engine=engine)
 
     def _apply_all(self, entries: Sequence[Entry]) -> tuple[SnapshotMeta, list[Outcome | None]]:
         index, configuration = self._position.index, self._position.configuration
@@ -229,7 +273,7 @@ class SqliteMachine:
                 case EntryKind.NOOP:
                     outcomes.append(None)
         position = _position_of(entries[-1], configuration)
-        self._engine.flush()
+        self._open.engine.flush()
         database.write_position(self._connection, position)
         self._keeper.store(position)
         return position, outcomes
@@ -239,7 +283,7 @@ class SqliteMachine:
             envelope = decode_envelope(entry.payload)
         except Corrupt as error:
             raise InvariantViolation("a committed command cannot be read", index=entry.index) from error
-        return self._engine.apply(envelope, At(index=entry.index, stamp=entry.stamp))
+        return self._open.engine.apply(envelope, At(index=entry.index, stamp=entry.stamp))
 
     def _record(self, definition: int) -> None:
         """A checkpoint is applied, and every row is as it is to be compared. One by a definition that is not known
@@ -253,7 +297,8 @@ class SqliteMachine:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self._restart_engine()
+            self._keeper.load(self._position, version=self._version)
+            self._opened = self._begin(self._connection)
         except apsw.Error as error:
             self._damaged = Corrupt("meta.database_damaged", f"the database is damaged ({error}) while rolling back")
 
@@ -262,10 +307,11 @@ class SqliteMachine:
             raise self._damaged
 
     def _tell(self, *, everything: bool = False) -> None:
-        if self._control is None or self._on_changed is None:
+        control = self._open.control
+        if control is None or self._on_changed is None:
             return
-        touched = frozenset(Part) if everything else frozenset(self._control.control.touched)
-        self._control.control.touched.clear()
+        touched = frozenset(Part) if everything else frozenset(control.control.touched)
+        control.control.touched.clear()
         if touched:
             self._on_changed(touched)
 

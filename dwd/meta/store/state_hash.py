@@ -85,6 +85,11 @@ class StateKeeper:
         connection.execute(_TABLES)
         connection.preupdate_hook(_noting(self._gone, self._come))
 
+    def attach(self, connection: apsw.Connection) -> None:
+        """The database was closed and is open again, unchanged: go on with what is known."""
+        self._connection = connection
+        connection.preupdate_hook(_noting(self._gone, self._come))
+
     # -- kept with every batch ----------------------------------------------------------------------------------
 
     def load(self, position: SnapshotMeta, *, version: int) -> None:

@@ -6,11 +6,24 @@ are taken: after any call, while `has_effects()`, take them and follow the dutie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dwd.base.clock import Clock, Rng
-from dwd.base.ids import GroupId, LogIndex, ReplicaId
-from dwd.raft.core import commit, configure, doubt, elect, gather, propose, replicate, snapshot, step, tick, transfer
+from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
+from dwd.raft.core import (
+    commit,
+    configure,
+    doubt,
+    elect,
+    gather,
+    propose,
+    quiet,
+    replicate,
+    snapshot,
+    step,
+    tick,
+    transfer,
+)
 from dwd.raft.core import read as reading
 from dwd.raft.core.describe import describe
 from dwd.raft.core.effects import Effects
@@ -175,6 +188,22 @@ class Node:
     def trust_tail(self) -> None:
         """An operator decided that the log's cut tail held nothing that was acknowledged."""
         doubt.settle(self._state)
+
+    def may_rest(self, away: Collection[ReplicaId]) -> bool:
+        """On the leader: nothing is under way and everybody but those `away` has applied all of the log."""
+        return quiet.may_rest(self._state, away)
+
+    def may_rest_behind(self, leader: ReplicaId, term: Term, index: LogIndex) -> bool:
+        """On a follower: it stands exactly there, and nothing is under way."""
+        return quiet.may_rest_behind(self._state, leader, term, index)
+
+    def woken(self, *, silent_ticks: int, alive: Collection[ReplicaId]) -> None:
+        """`tick` was not called for a while and is again: `dwd.raft.core.quiet`."""
+        quiet.woken(self._state, silent_ticks=silent_ticks, alive=alive)
+
+    def forget_entries(self) -> None:
+        """Give back the memory of entries that are durable and applied."""
+        quiet.forget_entries(self._state)
 
     def has_effects(self) -> bool:
         return gather.has_effects(self._state)

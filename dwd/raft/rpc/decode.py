@@ -16,6 +16,9 @@ from dwd.raft.snapshots.pages import Extent
 from dwd.raft.transport import (
     Absence,
     Absent,
+    Beat,
+    Nap,
+    NapReply,
     Parcel,
     SnapshotChunk,
     SnapshotHeader,
@@ -205,6 +208,18 @@ def _absent(source: ReplicaId, target: ReplicaId, _: Term, body: pb.Absent) -> A
     return Absent(source=source, target=target, reason=Absence(body.reason))
 
 
+def _nap(source: ReplicaId, target: ReplicaId, term: Term, body: pb.Nap) -> Nap:
+    return Nap(source=source, target=target, term=term, index=LogIndex(body.index))
+
+
+def _nap_reply(source: ReplicaId, target: ReplicaId, term: Term, body: pb.NapReply) -> NapReply:
+    return NapReply(source=source, target=target, term=term, index=LogIndex(body.index), agreed=body.agreed)
+
+
+def _beat(source: ReplicaId, target: ReplicaId, _: Term, body: pb.Beat) -> Beat:
+    return Beat(source=source, target=target, boot=body.boot, resting=body.resting)
+
+
 _READ: dict[str, Callable[[ReplicaId, ReplicaId, Term, Any], Parcel]] = {
     "append": _append,
     "append_reply": _append_reply,
@@ -217,4 +232,7 @@ _READ: dict[str, Callable[[ReplicaId, ReplicaId, Term, Any], Parcel]] = {
     "snapshot_offer": _snapshot_offer,
     "timeout_now": _timeout_now,
     "absent": _absent,
+    "nap": _nap,
+    "nap_reply": _nap_reply,
+    "beat": _beat,
 }

@@ -17,7 +17,17 @@ from dwd.base.ids import GroupId, LogIndex, NodeId, Term
 from dwd.pb.raft.v1 import raft_pb2 as pb
 from dwd.raft.core import messages as m
 from dwd.raft.core.types import Entry, SnapshotMeta
-from dwd.raft.transport import Absent, Parcel, SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotRequest
+from dwd.raft.transport import (
+    Absent,
+    Beat,
+    Nap,
+    NapReply,
+    Parcel,
+    SnapshotChunk,
+    SnapshotHeader,
+    SnapshotItem,
+    SnapshotRequest,
+)
 
 RUNS_KEPT_MAX = 16
 """Serialized runs of entries the encoder remembers; enough for the followers of a few groups to share them."""
@@ -41,6 +51,10 @@ class Encoder:
             if isinstance(parcel, Absent):
                 out.absent.SetInParent()
                 out.absent.reason = parcel.reason
+                continue
+            if isinstance(parcel, Beat):
+                out.beat.boot, out.beat.resting = parcel.boot, parcel.resting
+                out.beat.SetInParent()
                 continue
             out.term = parcel.term
             if isinstance(parcel, m.Append):
@@ -184,6 +198,17 @@ def _timeout_now(out: pb.Parcel, message: m.TimeoutNow) -> None:
     out.timeout_now.SetInParent()
 
 
+def _nap(out: pb.Parcel, parcel: Nap) -> None:
+    out.nap.SetInParent()
+    out.nap.index = parcel.index
+
+
+def _nap_reply(out: pb.Parcel, parcel: NapReply) -> None:
+    out.nap_reply.SetInParent()
+    out.nap_reply.index = parcel.index
+    out.nap_reply.agreed = parcel.agreed
+
+
 _FILL: dict[type, Callable[[pb.Parcel, Any], None]] = {
     m.VoteRequest: _vote_request,
     m.VoteReply: _vote_reply,
@@ -194,7 +219,9 @@ _FILL: dict[type, Callable[[pb.Parcel, Any], None]] = {
     m.ReadReply: _read_reply,
     m.SnapshotOffer: _snapshot_offer,
     m.TimeoutNow: _timeout_now,
+    Nap: _nap,
+    NapReply: _nap_reply,
 }
 
-if {*_FILL, m.Append} != set(m.Message.__args__):
-    raise InvariantViolation("a message of the core has no form on the wire")
+if {*_FILL, m.Append, Absent, Beat} != set(Parcel.__args__):
+    raise InvariantViolation("a message has no form on the wire")

@@ -20,6 +20,7 @@ from dwd.raft.core.effects import Accepted, ReadReady
 from dwd.raft.core.messages import Append
 from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState
 from dwd.raft.leadership import Leadership
+from dwd.raft.open_machines import OpenMachines
 from dwd.raft.persister import WRITE_BYTES_MAX, Persister
 from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
 from dwd.raft.proposals import ROUND_BYTES, ROUND_COUNT, Proposals
@@ -353,7 +354,8 @@ class TestApplier:
         DictMachine(newer).copy_snapshot(tmp_path / "copy")
         lanes = ThreadLanes(threads=1, name="test")
         applier = Applier(
-            GROUP, machine, lanes.lane("group"), applied=LogIndex(0), entries_max=1, bytes_max=MIB,
+            GROUP, machine, lanes.lane("group"), open_machines=OpenMachines(1),
+            applied=LogIndex(0), entries_max=1, bytes_max=MIB,
             clock=SystemClock(), on_applied=lambda entries, _: applied.append(entries[0].index),
             on_failed=lambda error: failed("apply", error),
         )  # fmt: skip

@@ -80,6 +80,9 @@ class Parcel(_message.Message):
     SNAPSHOT_OFFER_FIELD_NUMBER: _builtins.int
     ABSENT_FIELD_NUMBER: _builtins.int
     TIMEOUT_NOW_FIELD_NUMBER: _builtins.int
+    NAP_FIELD_NUMBER: _builtins.int
+    NAP_REPLY_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     source: _builtins.int
     target: _builtins.int
@@ -106,6 +109,12 @@ class Parcel(_message.Message):
     def absent(self) -> Global___Absent: ...
     @_builtins.property
     def timeout_now(self) -> Global___TimeoutNow: ...
+    @_builtins.property
+    def nap(self) -> Global___Nap: ...
+    @_builtins.property
+    def nap_reply(self) -> Global___NapReply: ...
+    @_builtins.property
+    def beat(self) -> Global___Beat: ...
     def __init__(
         self,
         *,
@@ -124,16 +133,87 @@ class Parcel(_message.Message):
         snapshot_offer: Global___SnapshotOffer | None = ...,
         absent: Global___Absent | None = ...,
         timeout_now: Global___TimeoutNow | None = ...,
+        nap: Global___Nap | None = ...,
+        nap_reply: Global___NapReply | None = ...,
+        beat: Global___Beat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "beat", b"beat", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "nap", b"nap", "nap_reply", b"nap_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "body", b"body", "group", b"group", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "source", b"source", "target", b"target", "term", b"term", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "beat", b"beat", "body", b"body", "group", b"group", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "nap", b"nap", "nap_reply", b"nap_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "source", b"source", "target", b"target", "term", b"term", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["vote_request", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "read_request", "read_reply", "snapshot_offer", "absent", "timeout_now"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["vote_request", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "read_request", "read_reply", "snapshot_offer", "absent", "timeout_now", "nap", "nap_reply", "beat"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___Parcel: _TypeAlias = Parcel  # noqa: Y015
+
+@_typing.final
+class Nap(_message.Message):
+    """A leader asks a member to rest at `index` (`term` stands in the parcel)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Nap: _TypeAlias = Nap  # noqa: Y015
+
+@_typing.final
+class NapReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    agreed: _builtins.bool
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        agreed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed", b"agreed", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NapReply: _TypeAlias = NapReply  # noqa: Y015
+
+@_typing.final
+class Beat(_message.Message):
+    """Of a node for all its groups; its parcel's group is 2^63 - 1, its replicas are 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOT_FIELD_NUMBER: _builtins.int
+    RESTING_FIELD_NUMBER: _builtins.int
+    boot: _builtins.int
+    resting: _builtins.int
+    """digest of the resting groups led there with a member on the receiver"""
+    def __init__(
+        self,
+        *,
+        boot: _builtins.int = ...,
+        resting: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "resting", b"resting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Beat: _TypeAlias = Beat  # noqa: Y015
 
 @_typing.final
 class VoteRequest(_message.Message):
