@@ -89,9 +89,12 @@ class Generations:
             if _NAME.fullmatch(name) is None or (live is not None and folder == live.parent):
                 continue
             self._remove(folder)
+            self._files.sync_directory(self._directory)
 
     def discard(self) -> None:
-        """Remove everything; the pointer first, so that a crash leaves nothing half live."""
+        """Remove everything, durably; the pointer first, so that a crash leaves nothing half live. What came back after
+        a power loss would look like a database whose pointer was lost.
+        """
         if not self._files.exists(self._directory):
             return
         pointer = self._directory / CURRENT
@@ -106,5 +109,6 @@ class Generations:
     def _remove(self, folder: Path) -> None:
         for name in self._files.list(folder):
             self._files.remove(folder / name)
+        self._files.sync_directory(folder)
         with suppress(OSError):  # an empty directory that stays is harmless: its number is never used again
             folder.rmdir()

@@ -9,9 +9,12 @@ import pytest
 from dwd.base.errors import Corrupt
 from dwd.meta.core.shard.commands import PutObject
 from dwd.meta.store.databases import Databases
+from dwd.meta.store.generations import Generations
 from dwd.meta.store.machine import SqliteMachine
 from dwd.runtime.os_files import OsFiles
+from dwd.runtime.testing_files import MemoryFiles
 from tests.twins.meta_group import CLUSTER, SHARD, Group
+from tests.twins.virtual_time import SeededRng
 
 
 def filled(directory: Path) -> int:
@@ -87,3 +90,17 @@ def test_the_replica_can_be_replaced_when_its_current_is_gone_or_torn(tmp_path: 
     assert machine.position().index == 0
     machine.close()
     found.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_comes_back_when_the_power_fails_after_everything_was_discarded(seed: int) -> None:
+    """Else the replica that is made next is taken for one whose CURRENT was lost, and breaks."""
+    files = MemoryFiles()
+    generations = Generations(Path("/data/g"), files)
+    database = generations.prepare()
+    files.write_durably(database, b"rows")
+    generations.make_live(database)
+    generations.discard()
+    files.power_loss(SeededRng(seed))
+    assert generations.databases() == []
+    assert generations.live() is None
