@@ -1,7 +1,7 @@
 # The one way to do things here. Works on a fresh clone with Python 3.11 or newer, a C compiler and make.
 #
 #   users        setup run demo test
-#   developers   proto fmt lint type unit integration campaign sim power-loss history perf docs check lock clean
+#   developers   proto fmt lint type unit integration campaign sim mutants power-loss history perf docs check lock clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 SOURCES := dwd dwctl tools tests $(wildcard perf)
 PYTEST := $(PY) -m pytest
 
-.PHONY: help setup run demo test proto generated fmt fmt-check lint type contracts tidy unit integration campaign sim power-loss history perf docs check lock clean
+.PHONY: help setup run demo test proto generated fmt fmt-check lint type contracts tidy unit integration campaign sim mutants power-loss history perf docs check lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ campaign: $(READY) ## the long ones: damaged disks, logs and databases, rude cli
 SEEDS ?=
 sim: $(READY) ## a simulated cluster under faults: seeds that failed once, then five minutes of fresh ones (or SEEDS=100000)
 	$(PY) -m tests.sim.run $(if $(SEEDS),--seeds $(SEEDS))
+
+mutants: $(READY) ## plant known bugs, one at a time: the simulator must find each
+	$(PY) -m tests.sim.mutate
 
 ROUNDS ?= 20
 SEED ?= 1

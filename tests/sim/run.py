@@ -7,6 +7,7 @@ that replays it exactly; add it to regressions.txt with a word about what it fou
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import secrets
@@ -15,8 +16,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
+
+if TYPE_CHECKING:
+    from tests.sim.world import Outcome
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 HASH_SEED = "0"
@@ -44,6 +49,7 @@ def _campaign(arguments: argparse.Namespace) -> int:
     from tests.sim.world import run
 
     began, done, failed = time.monotonic(), 0, list[int]()
+    first: Outcome | None = None
     total, sim_seconds, cpu_seconds = Counter[str](), 0.0, 0.0
     for seed in _seeds(arguments, began):
         outcome = run(plan_of(seed, seconds=arguments.seconds))
@@ -53,6 +59,7 @@ def _campaign(arguments: argparse.Namespace) -> int:
         cpu_seconds += outcome.counts["cpu_ms"] / 1000
         if outcome.violations:
             failed.append(seed)
+            first = first or outcome
             print(f"seed {seed} FAILED after {outcome.sim_seconds:.1f} simulated seconds")
             for violation in outcome.violations[:4]:
                 print(f"  {violation.checker} at {violation.seconds:.3f} s: {violation.message[:3000]}")
@@ -63,6 +70,9 @@ def _campaign(arguments: argparse.Namespace) -> int:
             )
         if failed and arguments.stop:
             break
+    if arguments.json:
+        _print_json(first, done, sim_seconds)
+        return 1 if failed else 0
     faults = {name[6:]: count for name, count in sorted(total.items()) if name.startswith("fault ")}
     print(
         f"{done} seeds, {len(failed)} failed; {sim_seconds:.0f} s simulated in {cpu_seconds:.0f} s of one core"
@@ -74,9 +84,30 @@ def _campaign(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _print_json(outcome: Outcome | None, seeds: int, sim_seconds: float) -> None:
+    found = outcome.violations[0] if outcome is not None else None
+    print(
+        json.dumps(
+            {
+                "checker": found.checker if found is not None else "",
+                "message": found.message if found is not None else "",
+                "seed": outcome.seed if outcome is not None else 0,
+                "seeds": seeds,
+                "sim_seconds": sim_seconds,
+            }
+        )
+    )
+
+
 def _seeds(arguments: argparse.Namespace, began: float) -> Iterator[int]:
     if arguments.seed:
         yield from arguments.seed
+        return
+    if arguments.common:
+        used, seed = time.process_time(), arguments.first
+        while time.process_time() - used < arguments.budget:
+            yield seed
+            seed += 1
         return
     yield from regressions()
     if arguments.seeds:
@@ -119,6 +150,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, action="append", help="only this one (may be repeated)")
     parser.add_argument("--seeds", type=int, default=0, help="so many in a row, from --first on, instead of minutes")
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--common", action="store_true", help="1, 2, 3, ... without the regressions, up to --budget")
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds of one core for --common")
+    parser.add_argument("--json", action="store_true", help="the first failure as JSON on the last line")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seconds", type=float, default=_default_seconds(), help="of faults in each world")
     parser.add_argument("--stop", action="store_true", help="at the first failure")

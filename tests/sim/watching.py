@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
+from dwd.base.units import KIB
 from dwd.raft import lifecycle
 from dwd.raft.core.effects import Effects
 from dwd.raft.core.node import Node
 from dwd.raft.core.state import State
 from dwd.raft.core.types import Entry, SnapshotMeta
+from dwd.raft.log import records
 from dwd.raft.ports import LogWrite
 from dwd.raft.transport import Parcel
 
@@ -157,6 +160,16 @@ class WatchedNode(Node):
         if WatchedNode.watch is not None:
             WatchedNode.watch.effects(self._state, effects)
         return effects
+
+
+@contextmanager
+def small_frames() -> Iterator[None]:
+    """Inside, a log's frame holds few entries, as its segments here are small."""
+    before, records.FRAME_ENTRIES_BYTES = records.FRAME_ENTRIES_BYTES, 8 * KIB  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        records.FRAME_ENTRIES_BYTES = before  # type: ignore[misc]
 
 
 class watched_cores:  # noqa: N801 - a context manager

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from contextlib import suppress
 from contextvars import copy_context
@@ -39,7 +40,7 @@ from tests.sim.nemesis import Nemesis
 from tests.sim.network import Network
 from tests.sim.plan import Plan
 from tests.sim.process import SimNode
-from tests.sim.watching import Violation, Watch, watched_cores
+from tests.sim.watching import Violation, Watch, small_frames, watched_cores
 from tests.twins.meta_group import CLUSTER, SHARD
 from tests.twins.meta_nodes import add_node
 from tests.twins.virtual_time import SeededRng, VirtualLoop
@@ -120,6 +121,7 @@ class World:
         until = self.began + self.plan.seconds
         while self.loop.time() < until and not self.watch.violations:
             await asyncio.sleep(STEP_SECONDS)
+            self._look_for_broken_groups()
             for task in tasks:
                 if task.done() and task.exception() is not None:
                     raise task.exception()  # type: ignore[misc]
@@ -161,6 +163,15 @@ class World:
             deadline = self.loop.time() + START_SECONDS
             await self.nodes[0].run(lambda c, command=command, deadline=deadline: c.control(command, deadline=deadline))  # type: ignore[misc]
 
+    def _look_for_broken_groups(self) -> None:
+        """No disk here rots: nothing may be found damaged, and no invariant broken."""
+        for node in self.nodes:
+            host = node.host
+            for group in (CONTROL_GROUP, SHARD) if host is not None else ():
+                if group in host.groups() and not host.serves(group):  # type: ignore[union-attr]
+                    failed = host.status(group).failed  # type: ignore[union-attr]
+                    self.watch.report("health", f"group {group} stopped on node {node.id}: {failed}")
+
     async def _until(self, condition: Any) -> None:
         deadline = self.loop.time() + START_SECONDS
         while not condition():
@@ -195,10 +206,13 @@ def run(plan: Plan) -> Outcome:
     world = None
     gc.collect()
     gc.disable()
+    caught = warnings.catch_warnings()
+    caught.__enter__()
+    warnings.simplefilter("ignore", RuntimeWarning)  # coroutines of processes that died before they began
     try:
         asyncio.set_event_loop(loop)
         world = World(plan, loop, root)
-        with watched_cores(world.watch):
+        with watched_cores(world.watch), small_frames():
             loop.run_until_complete(world.run())
         wall = time.perf_counter() - began
         world.counts["callbacks"] = loop.callbacks_run
@@ -216,6 +230,7 @@ def run(plan: Plan) -> Outcome:
         gc.enable()
         gc.collect()
         sys.unraisablehook = hook
+        caught.__exit__(None, None, None)
         shutil.rmtree(root, ignore_errors=True)
 
 
