@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ class World:
         self._profile = profile
         self._recording = recording
         self._rules: dict[str, Any] = {"cut": [], "delay_ms": [], "clock_ms": {}, "full": []}
+        self._lock = threading.Lock()
         self._read: dict[str, int] = {}
         self._leaders: dict[int, tuple[int, str]] = {}
         self.document: dict[str, Any] = {}
@@ -139,24 +141,25 @@ class World:
     # -- rules --------------------------------------------------------------------------------------------------
 
     def cut(self, links: Iterable[tuple[str, str]]) -> None:
-        self._rules["cut"] = [[self.id(source), self.id(target)] for source, target in links]
-        self._write_rules()
+        self._set("cut", [[self.id(source), self.id(target)] for source, target in links])
 
     def delay(self, links: Iterable[tuple[str, str]], milliseconds: float) -> None:
-        self._rules["delay_ms"] = [[self.id(source), self.id(target), milliseconds] for source, target in links]
-        self._write_rules()
+        self._set("delay_ms", [[self.id(source), self.id(target), milliseconds] for source, target in links])
 
     def set_clocks(self, offsets_ms: dict[str, int]) -> None:
-        self._rules["clock_ms"] = {self.id(name): offset for name, offset in offsets_ms.items()}
-        self._write_rules()
+        self._set("clock_ms", {self.id(name): offset for name, offset in offsets_ms.items()})
 
     def fill(self, names: Iterable[str]) -> None:
-        self._rules["full"] = [self.id(name) for name in names]
-        self._write_rules()
+        self._set("full", [self.id(name) for name in names])
 
     @property
     def _rules_path(self) -> Path:
         return (self.folder.root / _FAULTS).resolve()
+
+    def _set(self, rule: str, value: object) -> None:
+        with self._lock:
+            self._rules[rule] = value
+            self._write_rules()
 
     def _write_rules(self) -> None:
         fresh = self._rules_path.with_suffix(".new")
@@ -167,6 +170,10 @@ class World:
 
     def read_logs(self) -> None:
         """Take in what the daemons said since the last time: leaders, and alarms that no fault excuses."""
+        with self._lock:
+            self._read_logs()
+
+    def _read_logs(self) -> None:
         for name in self.names:
             with self.folder.log(name).open("rb") as log:
                 _ = log.seek(self._read.get(name, 0))
