@@ -16,6 +16,7 @@ from dwd.node.surroundings import Surroundings
 from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import LogStore
+from dwd.raft.rpc.clocks import GrpcClocks
 from dwd.raft.rpc.transport import GrpcTransport
 from dwd.runtime.serial import ThreadLanes
 
@@ -37,6 +38,8 @@ class Metadata:
         raft = around.settings.raft
         transport = GrpcTransport(node=around.identity.node_id, channels=network.channels)
         transport.register(network.server)
+        clocks = GrpcClocks(network.channels, around.clock)
+        clocks.register(network.server)
         databases = Databases(
             around.paths.groups, cluster=around.identity.cluster_id, files=around.files, vfs=around.vfs
         )
@@ -64,6 +67,7 @@ class Metadata:
                 trailing_entries=raft.trailing_entries,
             ),
             on_fatal=around.on_fatal,
+            clocks=clocks,
         )
         network.server.add(MetaService(LocalGroups(host, databases), around.clock).register)
         peers = GrpcPeers(network.channels, around.clock)

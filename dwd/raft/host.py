@@ -18,6 +18,8 @@ from dwd.base.clock import Clock, Rng
 from dwd.base.errors import DeadlineExceeded, InvalidArgument, InvariantViolation, NotFound, NotLeader
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
 from dwd.base.limits import COMMAND_BYTES_MAX
+from dwd.raft.clock_guard import ClockGuard, ClockStatus
+from dwd.raft.clocks import ClockProbe, PeerClocks
 from dwd.raft.compaction import Compaction
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
@@ -67,11 +69,13 @@ class Host:
         options: HostOptions,
         on_fatal: Callable[[BaseException], None],
         bulk: Lanes | None = None,
+        clocks: PeerClocks | None = None,
     ) -> None:
         """`machines` opens or creates a group's machine, `discard_machine` removes all that is stored of it (it is
         closed, or could not be opened; a missing one is no error): both are called on `lanes`. `snapshots` is
         a directory for copies in transit, emptied at start but for what transfers left; `bulk` (`lanes`, if not given)
-        does the copying and receiving. `on_fatal` is called once when the node must stop.
+        does the copying and receiving. `on_fatal` is called once when the node must stop. Without `clocks` this node's
+        own clock is believed, whatever it says.
         """
         self._node = node
         self._log = log
@@ -103,6 +107,11 @@ class Host:
         )  # fmt: skip
         self._quarantines = Quarantines(self._engine)
         self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
+        self._guard = ClockGuard(clock)
+        self._probe = None if clocks is None else ClockProbe(
+            node=node, clock=clock, peers=clocks, engine=self._engine, guard=self._guard,
+            hand_over=lambda group, deadline: self.transfer(group, None, deadline=deadline),
+        )  # fmt: skip
         self._lifecycle = Lifecycle(
             engine=self._engine, around=self._surroundings(boot, options, complaints), machines=machines,
             discard_machine=discard_machine, leadership=self._leadership, lanes=lanes, rng=rng,
@@ -111,9 +120,9 @@ class Host:
     def _surroundings(self, boot: int, options: HostOptions, complaints: Complaints) -> Surroundings:
         engine = self._engine
         return Surroundings(
-            node=self._node, boot=boot, clock=self._clock, options=options, complaints=complaints, log=self._log,
-            persister=self._persister, transport=self._transport, spawn=engine.spawn, nap=engine.nap, stir=engine.stir,
-            fail=engine.fail, fetch_snapshot=self._fetch_snapshot,
+            node=self._node, boot=boot, clock=self._clock, guard=self._guard, options=options, complaints=complaints,
+            log=self._log, persister=self._persister, transport=self._transport, spawn=engine.spawn, nap=engine.nap,
+            stir=engine.stir, fail=engine.fail, fetch_snapshot=self._fetch_snapshot,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -124,6 +133,8 @@ class Host:
         await self._transport.start(Reception(self._engine, self._copies, self._lifecycle))
         _ = self._tasks.spawn(self._engine.run(self._persister), name="loop")
         _ = self._tasks.spawn(self._engine.run_ticks(), name="ticks")
+        if self._probe is not None:
+            _ = self._tasks.spawn(self._probe.run(), name="clocks")
 
     async def stop(self) -> None:
         """Waiting proposals and reads are failed; closes transport and machines, not the log. Safe to call twice.
@@ -136,6 +147,7 @@ class Host:
         for group in tuple(self._engine.replicas):
             self._engine.close_replica(self._engine.replicas.pop(group), stopped(group))
         await self._lifecycle.close()
+        self._guard.close()
 
     async def bootstrap(self, group: GroupId, configuration: Configuration) -> None:
         """Create the first replica of a new group, one of whose voters is on this node: usually the only one, else
@@ -284,6 +296,10 @@ class Host:
             return 0.0
         heard = self._engine.contacts.get(node)
         return float("inf") if heard is None else self._clock.monotonic() - heard
+
+    def clock(self) -> ClockStatus:
+        """How this node's clock stands among those of its fellow voters."""
+        return self._guard.status()
 
     def watch(self, group: GroupId, callback: LeadershipCallback) -> Callable[[], None]:
         """Call `callback` at once and at every change of leader or term; returns what ends it."""

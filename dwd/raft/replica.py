@@ -131,7 +131,7 @@ class Replica:
         self.used_at = self._around.clock.monotonic()
 
     def tick(self, now: float) -> None:
-        self.core.allow_leading(allowed=self.quarantined is None)
+        self.heed_clock(now)
         if self.quarantined is not None:
             self.installs.ask_for_state()
         self.core.tick(hindered=self._hindrance() is not None)
@@ -304,7 +304,7 @@ class Replica:
 
     def _propose(self, proposals: list[Proposal]) -> None:
         self.used()
-        unix_ms = self._around.clock.unix_ms()
+        unix_ms = self._around.guard.unix_ms()
         commands = [(proposal.id, proposal.wish) for proposal in proposals if isinstance(proposal.wish, bytes)]
         if commands:
             PROPOSALS.add(len(commands), group=self.group)
@@ -312,6 +312,13 @@ class Replica:
         for proposal in proposals:
             if not isinstance(proposal.wish, bytes):
                 self.core.propose_configuration(proposal.id, proposal.wish, unix_ms=unix_ms)
+
+    def heed_clock(self, now: float) -> None:
+        """A wrong clock keeps this replica from leading, unless nobody else could; a quarantine does in any case."""
+        _, configuration = self.configurations[-1]
+        leads = self.soft.role is Role.LEADER
+        barred = self._around.guard.bars(now, leads=leads) and len(configuration.voters()) > 1
+        self.core.allow_leading(allowed=self.quarantined is None and not barred)
 
     def _hindrance(self) -> NoSpace | None:
         """What keeps this replica from writing its log or its state."""

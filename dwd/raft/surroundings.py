@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dwd.base.clock import Clock
 from dwd.base.ids import GroupId, NodeId
+from dwd.raft.clock_guard import ClockGuard
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
 from dwd.raft.options import HostOptions
@@ -37,6 +38,8 @@ class Surroundings:
     boot: int
     """Random bits that tell this run from earlier ones."""
     clock: Clock
+    guard: ClockGuard
+    """What time goes into the log, and whether a wrong clock keeps this node from leading."""
     options: HostOptions
     complaints: Complaints
     log: LogStore

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dwd.observability.metrics import counter, histogram
+from dwd.observability.metrics import counter, gauge, histogram
 
 PROPOSALS = counter("dwd.raft.proposals", "Commands handed to the core by this node", "{proposal}")
 COMMITS = counter("dwd.raft.commits", "Entries applied", "{entry}")
@@ -17,3 +17,5 @@ HIBERNATIONS = counter("dwd.raft.hibernations", "Groups that began to rest here,
 DROPPED = counter("dwd.raft.dropped", "Raft messages dropped at a full queue", "{message}")
 QUARANTINES = counter("dwd.raft.quarantines", "Replicas whose state was found wrong here", "{replica}")
 RESEEDED = counter("dwd.raft.reseeded", "Quarantined replicas given the leader's state", "{replica}")
+CLOCK_OFFSET_SECONDS = gauge("dwd.raft.clock_offset_seconds", "This node's clock less the median of a quorum's", "s")
+CLOCK_OFF = gauge("dwd.raft.clock_off", "Whether this node's clock is so wrong that it does not lead", "1")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from dwd.base.errors import DwError
+from dwd.base.errors import DwError, Unavailable
 from dwd.base.ids import GroupId, NodeId, ReplicaId
 from dwd.raft.core.types import Configuration, Member, MemberRole, Role
 from dwd.raft.host import Host
@@ -17,6 +17,7 @@ from dwd.raft.ports import Applied, RecoveredLog
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.serial import ThreadLanes
 from dwd.runtime.tasks import Tasks
+from dwd.runtime.testing_clock import SkewedClock
 from tests.twins.dict_machine import DictDisk, DictMachine
 from tests.twins.memory_log import MemoryLogStore
 from tests.twins.memory_transport import MemoryNetwork, MemoryTransport
@@ -46,6 +47,7 @@ class TestNode:
         self.disks: dict[GroupId, DictDisk] = {}
         self.machines: dict[GroupId, DictMachine] = {}
         self.fatal: list[BaseException] = []
+        self.clock = SkewedClock(SystemClock())
         self.host: Host
         self.lanes: ThreadLanes
         self.log: MemoryLogStore
@@ -63,7 +65,8 @@ class TestNode:
             discard_machine=lambda group: self.disks.pop(group, None) and None,
             snapshots=self.cluster.directory / f"node-{self.id}",
             lanes=self.lanes,
-            clock=SystemClock(),
+            clock=self.clock,
+            clocks=MemoryClocks(self.cluster, self.id),
             rng=SystemRng(),
             options=self.cluster.options,
             on_fatal=self.fatal.append,
@@ -90,6 +93,20 @@ class TestNode:
         disk = self.disks.setdefault(group, DictDisk())
         self.machines[group] = DictMachine(disk, padding=self.cluster.padding)
         return self.machines[group]
+
+
+class MemoryClocks:
+    """The clocks of the other nodes, where the network lets through. Implements `PeerClocks`."""
+
+    def __init__(self, cluster: TestCluster, node: NodeId) -> None:
+        self._cluster = cluster
+        self._node = node
+
+    async def unix_ms(self, node: NodeId, *, seconds: float) -> int:
+        network = self._cluster.network
+        if not network.reachable(self._node, node) or not network.reachable(node, self._node):
+            raise Unavailable("test.cut", "no way there")
+        return self._cluster.node(node).clock.unix_ms()
 
 
 class TestCluster:

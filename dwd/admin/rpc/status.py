@@ -36,6 +36,9 @@ async def node_status(context: AdminContext) -> pb.NodeStatusReply:
     reply.node.uptime_seconds = context.clock.monotonic() - context.started
     reply.node.loop_lag_seconds = context.loop_lag()
     reply.node.cpu_seconds = time.process_time()
+    clock = context.host.clock()
+    reply.node.clock_offset_seconds = clock.offset_seconds or 0.0
+    reply.node.clock_off = clock.off
     reply.groups.extend(group_info(context.host.status(group)) for group in context.host.groups())
     reply.devices.extend(
         pb.DeviceInfo(
@@ -149,6 +152,11 @@ def _add_groups(reply: pb.ClusterStatusReply, groups: Iterable[GroupId], answers
 def _judge(reply: pb.ClusterStatusReply) -> None:
     """Health in one word, and a sentence for each thing that is not as it should be."""
     reasons = [f"node {n.name or n.id} is {n.state}" for n in reply.nodes if n.state != "up"]
+    reasons += [
+        f"node {n.name or n.id}: its clock is {_offset(n.clock_offset_seconds)} that of the others; it leads no group"
+        for n in reply.nodes
+        if n.clock_off
+    ]
     leaderless = [f"group {g.group} ({g.kind}) has no leader" for g in reply.groups if not g.leader]
     if not reply.layout_epoch:
         leaderless.append("no layout: no device has been added")
@@ -169,6 +177,10 @@ def _judge(reply: pb.ClusterStatusReply) -> None:
     reply.reasons.extend(reasons)
     reply.redundancy.fully_redundant = not reply.redundancy.blocks_degraded and not leaderless
     reply.health = "unavailable" if leaderless else "degraded" if reasons else "healthy"
+
+
+def _offset(seconds: float) -> str:
+    return f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'}"
 
 
 def node_info(row: NodeRow) -> pb.NodeInfo:

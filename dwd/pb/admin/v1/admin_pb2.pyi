@@ -112,6 +112,8 @@ class NodeInfo(_message.Message):
     UPTIME_SECONDS_FIELD_NUMBER: _builtins.int
     LOOP_LAG_SECONDS_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_SECONDS_FIELD_NUMBER: _builtins.int
+    CLOCK_OFF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     region: _builtins.str
@@ -127,6 +129,10 @@ class NodeInfo(_message.Message):
     uptime_seconds: _builtins.float
     loop_lag_seconds: _builtins.float
     cpu_seconds: _builtins.float
+    clock_offset_seconds: _builtins.float
+    """from the median of a quorum's clocks; positive when ahead"""
+    clock_off: _builtins.bool
+    """so far that the node leads no group"""
     def __init__(
         self,
         *,
@@ -144,10 +150,12 @@ class NodeInfo(_message.Message):
         uptime_seconds: _builtins.float = ...,
         loop_lag_seconds: _builtins.float = ...,
         cpu_seconds: _builtins.float = ...,
+        clock_offset_seconds: _builtins.float = ...,
+        clock_off: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "cpu_seconds", b"cpu_seconds", "grpc", b"grpc", "id", b"id", "loop_lag_seconds", b"loop_lag_seconds", "memory_bytes", b"memory_bytes", "name", b"name", "rack", b"rack", "region", b"region", "s3", b"s3", "state", b"state", "uptime_seconds", b"uptime_seconds", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "clock_off", b"clock_off", "clock_offset_seconds", b"clock_offset_seconds", "cpu_seconds", b"cpu_seconds", "grpc", b"grpc", "id", b"id", "loop_lag_seconds", b"loop_lag_seconds", "memory_bytes", b"memory_bytes", "name", b"name", "rack", b"rack", "region", b"region", "s3", b"s3", "state", b"state", "uptime_seconds", b"uptime_seconds", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

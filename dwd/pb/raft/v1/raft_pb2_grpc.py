@@ -267,3 +267,78 @@ class RaftAdmin:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ClocksStub:
+    """What time it is on a node.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Read = channel.unary_unary(
+                '/dwd.raft.v1.Clocks/Read',
+                request_serializer=dwd_dot_raft_dot_v1_dot_raft__pb2.ReadClockRequest.SerializeToString,
+                response_deserializer=dwd_dot_raft_dot_v1_dot_raft__pb2.ReadClockReply.FromString,
+                _registered_method=True)
+
+
+class ClocksServicer:
+    """What time it is on a node.
+    """
+
+    def Read(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ClocksServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Read': grpc.unary_unary_rpc_method_handler(
+                    servicer.Read,
+                    request_deserializer=dwd_dot_raft_dot_v1_dot_raft__pb2.ReadClockRequest.FromString,
+                    response_serializer=dwd_dot_raft_dot_v1_dot_raft__pb2.ReadClockReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'dwd.raft.v1.Clocks', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('dwd.raft.v1.Clocks', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Clocks:
+    """What time it is on a node.
+    """
+
+    @staticmethod
+    def Read(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.raft.v1.Clocks/Read',
+            dwd_dot_raft_dot_v1_dot_raft__pb2.ReadClockRequest.SerializeToString,
+            dwd_dot_raft_dot_v1_dot_raft__pb2.ReadClockReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

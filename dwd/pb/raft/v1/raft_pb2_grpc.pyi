@@ -123,3 +123,31 @@ class RaftAdminServicer(metaclass=_abc_1.ABCMeta):
         """After it was removed. Another replica of the group is left alone."""
 
 def add_RaftAdminServicer_to_server(servicer: RaftAdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ClocksStub:
+    """What time it is on a node."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ClocksAsyncStub: ...
+    Read: _grpc.UnaryUnaryMultiCallable[_raft_pb2.ReadClockRequest, _raft_pb2.ReadClockReply]
+
+@_typing.type_check_only
+class ClocksAsyncStub(ClocksStub):
+    """What time it is on a node."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Read: _aio.UnaryUnaryMultiCallable[_raft_pb2.ReadClockRequest, _raft_pb2.ReadClockReply]  # type: ignore[assignment]
+
+class ClocksServicer(metaclass=_abc_1.ABCMeta):
+    """What time it is on a node."""
+
+    @_abc_1.abstractmethod
+    def Read(
+        self,
+        request: _raft_pb2.ReadClockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_raft_pb2.ReadClockReply, _abc.Awaitable[_raft_pb2.ReadClockReply]]: ...
+
+def add_ClocksServicer_to_server(servicer: ClocksServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
