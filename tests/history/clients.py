@@ -80,7 +80,8 @@ class S3:
         self._signer = S3SigV4Auth(Credentials(s3["access_key"], s3["secret_key"]), "s3", s3["region"])
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, sock_connect=2.0),
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=5.0),
+            # aiohttp silently repeats a request whose kept connection broke: so none is kept.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
         )
 
     async def close(self) -> None:

@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
 
-from tests.history.record import Fault, History
+from tests.history.record import Fault, History, is_acknowledged
 from tests.history.world import CLOCK, World
 from tests.raft_harness.seeded import SeededRng
 
 CALM_SECONDS = (0.3, 2.5)
-"""Between two faults of a track."""
+"""Between two faults of a track, counted from when the cluster did something again."""
+RECOVERY_SECONDS = 30.0
+"""So long a fault waits for that: on a slow machine faults are fewer, not done to a cluster that is down anyway."""
 DAY_MS = 86_400_000
 SKEWS_MS = (-DAY_MS, -3_600_000, -7_000, -900, 400, 900, 7_000, 3_600_000, DAY_MS)
 
@@ -75,7 +77,7 @@ class Nemesis:
                     await _hold(rng, 0.2, 2.0, stopping)
                     await asyncio.to_thread(world.start, *victims)
             self._note(f"end {what}", victims)
-            await _hold(rng, *CALM_SECONDS, stopping)
+            await self._calm(rng, stopping)
 
     # -- network and clocks -------------------------------------------------------------------------------------
 
@@ -96,7 +98,17 @@ class Nemesis:
             await _hold(rng, 0.5, 7.0, stopping)
             await asyncio.to_thread(self._heal_network)
             self._note(f"end {what}", victims)
-            await _hold(rng, *CALM_SECONDS, stopping)
+            await self._calm(rng, stopping)
+
+    async def _calm(self, rng: SeededRng, stopping: Callable[[], bool]) -> None:
+        """Until a change that began after now was acknowledged, and a while longer."""
+        now, seen = CLOCK.monotonic() - self._began, len(self._history.operations)
+        until = CLOCK.monotonic() + RECOVERY_SECONDS
+        while not stopping() and CLOCK.monotonic() < until:
+            if any(is_acknowledged(one) and one.start > now for one in self._history.operations[seen:]):
+                break
+            await asyncio.sleep(0.1)
+        await _hold(rng, *CALM_SECONDS, stopping)
 
     def _heal_network(self) -> None:
         self._world.cut(())

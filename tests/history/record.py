@@ -62,6 +62,14 @@ class Operation:
     said: str = ""
 
 
+CHANGES = {Verb.PUT, Verb.PUT_IF_NONE, Verb.PUT_IF_MATCH, Verb.DELETE}
+
+
+def is_acknowledged(operation: Operation) -> bool:
+    """Whether it is a change that the cluster said it had made."""
+    return operation.outcome is Outcome.OK and operation.verb in CHANGES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """Something the nemesis did to `on`, or ended."""

@@ -59,13 +59,19 @@ def run(
     try:
         world.up()
         say(f"{nodes} nodes run in {world.folder.root}")
-        path = root / "history.jsonl"
-        with path.open("w") as writer:
-            history = History(seed=seed, minutes=seconds / 60, writer=writer)
-            history.begin()
-            troubles = asyncio.run(_play(world, history, seed=seed, seconds=seconds, power=power, say=say))
+        return run_on(world, root / "history.jsonl", seed=seed, seconds=seconds, power=power, say=say)
     finally:
         world.down()
+
+
+def run_on(
+    world: World, path: Path, *, seed: int, seconds: float, power: bool = False, say: Callable[[str], None] = print
+) -> Run:
+    """On a cluster that is up, and is left so. The history is written to `path`."""
+    with path.open("w") as writer:
+        history = History(seed=seed, minutes=seconds / 60, writer=writer)
+        history.begin()
+        troubles = asyncio.run(_play(world, history, seed=seed, seconds=seconds, power=power, say=say))
     world.read_logs()
     troubles += [f"a daemon raised an alarm: {line}" for line in world.alarms[:5]]
     return Run(path=path, verdict=judge(history), counts=counts(history), troubles=tuple(troubles))
@@ -125,7 +131,11 @@ async def _watch(
     while not stopping():
         await asyncio.sleep(WATCH_SECONDS)
         ended, at = await asyncio.to_thread(world.ended), CLOCK.monotonic() - began
-        troubles += [f"{name} ended by itself at {at:.1f} s" for name in ended]
+        for name in ended:
+            if await asyncio.to_thread(world.revive, name):
+                history.note(Fault(at=at, what="start on a full disk", on=(name,)))
+            else:
+                troubles.append(f"{name} ended by itself at {at:.1f} s")
         if CLOCK.monotonic() - began >= 60 * minute:
             say(f"minute {minute}: {len(history.operations)} operations, {len(history.faults) // 2} faults")
             minute += 1

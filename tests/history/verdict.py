@@ -14,10 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.history.record import NOTHING, History, Operation, Outcome, Verb
+from tests.history.record import CHANGES, NOTHING, History, Operation, Outcome, Verb, is_acknowledged
 from tests.linearizability.checker import STEPS_MAX, check
 
-CHANGES = {Verb.PUT, Verb.PUT_IF_NONE, Verb.PUT_IF_MATCH, Verb.DELETE}
 SHOWN_MAX = 10
 
 
@@ -96,7 +95,7 @@ class Counts:
     unknown: int
     """Changes that may or may not have happened."""
     gap_seconds: float
-    """The longest time in which nothing was acknowledged."""
+    """The longest time in which no change was acknowledged."""
     gap_at: float
     seconds: float
 
@@ -108,13 +107,13 @@ class Counts:
             f"{sum(self.operations.values())} operations in {self.seconds:.0f} s: {listed(self.operations)}\n"
             f"outcomes: {listed(self.outcomes)}; {self.unknown} changes of unknown outcome\n"
             f"{sum(self.faults.values())} faults: {listed(self.faults)}\n"
-            f"longest time without an acknowledgement: {self.gap_seconds:.1f} s, at {self.gap_at:.1f} s"
+            f"longest time without an acknowledged change: {self.gap_seconds:.1f} s, at {self.gap_at:.1f} s"
         )
 
 
 def counts(history: History) -> Counts:
     operations = history.operations
-    ends = sorted(one.end for one in operations if one.outcome in {Outcome.OK, Outcome.FAILED})
+    ends = sorted(one.end for one in operations if is_acknowledged(one))
     steps = [(later - earlier, earlier) for earlier, later in pairwise(ends)]
     gap, at = max(steps, default=(0.0, 0.0))
     return Counts(

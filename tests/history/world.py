@@ -15,8 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dwctl.context import read_cluster
 from dwctl.dev import cluster, processes
 from dwctl.dev.layout import DevFolder, load_plan
+from dwctl.session import cluster_status, connected
 from dwd.base.clock import Rng
 from dwd.base.errors import Unavailable
 from dwd.runtime.clock import SystemClock
@@ -90,6 +92,11 @@ class World:
         found = self._leaders.get(group)
         return None if found is None else found[1]
 
+    def status(self) -> Any:
+        """`cluster status`."""
+        with connected(read_cluster(self.folder.cluster)) as client:
+            return cluster_status(client)
+
     # -- processes ----------------------------------------------------------------------------------------------
 
     def kill(self, *names: str) -> None:
@@ -137,6 +144,13 @@ class World:
             for name in self.names
             if name not in self.down_on_purpose and processes.live_pid(self.folder, name) is None
         ]
+
+    def revive(self, name: str) -> bool:
+        """Start a node again that found its disk full when it started, as a supervisor does. Whether it was that."""
+        full = "storage.no_space" in processes.log_tail(self.folder, name)
+        if full:
+            self.start(name)
+        return full
 
     # -- rules --------------------------------------------------------------------------------------------------
 
