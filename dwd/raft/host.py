@@ -108,13 +108,16 @@ class Host:
         self._quarantines = Quarantines(self._engine)
         self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
         self._guard = ClockGuard(clock)
-        self._probe = None if clocks is None else ClockProbe(
-            node=node, clock=clock, peers=clocks, engine=self._engine, guard=self._guard,
-            hand_over=lambda group, deadline: self.transfer(group, None, deadline=deadline),
-        )  # fmt: skip
+        self._probe = None if clocks is None else self._probe_of(clocks)
         self._lifecycle = Lifecycle(
             engine=self._engine, around=self._surroundings(boot, options, complaints), machines=machines,
             discard_machine=discard_machine, leadership=self._leadership, lanes=lanes, rng=rng,
+        )  # fmt: skip
+
+    def _probe_of(self, clocks: PeerClocks) -> ClockProbe:
+        return ClockProbe(
+            node=self._node, clock=self._clock, peers=clocks, engine=self._engine, guard=self._guard,
+            hand_over=lambda group, deadline: self.transfer(group, None, deadline=deadline),
         )  # fmt: skip
 
     def _surroundings(self, boot: int, options: HostOptions, complaints: Complaints) -> Surroundings:
