@@ -167,6 +167,9 @@ class Network:
                 result = await work(endpoint)
             except DwError as error:
                 failure = error
+            except Exception as error:
+                self.loop.call_exception_handler({"message": "a call from another node", "exception": error})
+                raise
             if (endpoint.node, pending.source.node) not in self.cut:
                 self.loop.call_later(self.delay(), _settle, pending, result, failure, context=pending.source.context)
 

@@ -12,6 +12,7 @@ from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, 
 from tests.twins.meta_group import SHARD
 
 if TYPE_CHECKING:
+    from tests.sim.network import Endpoint
     from tests.sim.process import SimNode
     from tests.sim.world import World
     from tests.twins.virtual_time import SeededRng
@@ -66,7 +67,9 @@ async def _newcomer(world: World, rng: SeededRng, leader: SimNode, group: GroupI
     endpoint = leader.endpoint
     if endpoint is None:
         raise NotFound("sim.gone", "the leader died")
-    await world.network.call(
-        endpoint, node, lambda there: there.handler.prepare_replica(group, replica), seconds=CHANGE_SECONDS
-    )  # type: ignore[union-attr]
+
+    async def prepare(there: Endpoint) -> None:
+        await there.handler.prepare_replica(group, replica, witness=False)  # type: ignore[union-attr]
+
+    await world.network.call(endpoint, node, prepare, seconds=CHANGE_SECONDS)
     return Member(node=node, replica=replica, role=MemberRole.LEARNER)

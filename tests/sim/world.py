@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dwd.base.errors import DwError
 from dwd.base.ids import CONTROL_GROUP, GroupId, LogIndex, NodeId, ReplicaId
 from dwd.meta.core.control.commands import InitialiseCluster
 from dwd.meta.core.control.rows import ShardRange
@@ -36,6 +37,7 @@ from tests.sim.checkers.leader_completeness import LeaderCompleteness
 from tests.sim.checkers.log_matching import LogMatching
 from tests.sim.checkers.state_machines import StateMachines
 from tests.sim.clients import Crowd
+from tests.sim.disk import PowerLost
 from tests.sim.nemesis import Nemesis
 from tests.sim.network import Network
 from tests.sim.plan import Plan
@@ -43,7 +45,7 @@ from tests.sim.process import SimNode
 from tests.sim.watching import Violation, Watch, small_frames, watched_cores
 from tests.twins.meta_group import CLUSTER, SHARD
 from tests.twins.meta_nodes import add_node
-from tests.twins.virtual_time import SeededRng, VirtualLoop
+from tests.twins.virtual_time import LIFE, SeededRng, VirtualLoop
 
 START_SECONDS = 60.0
 STEP_SECONDS = 0.05
@@ -97,6 +99,12 @@ class World:
     def power_lost(self, node: SimNode) -> None:
         """In the middle of a write: the rest follows when that has unwound."""
         self.loop.call_soon(lambda: self.nemesis.fell(node, power=True), context=self._context)
+
+    def uncaught(self, _loop: object, context: dict[str, Any]) -> None:
+        """An exception that nobody caught, of a process that lives."""
+        error, life = context.get("exception"), LIFE.get()
+        if error is not None and not isinstance(error, PowerLost | DwError) and (life is None or not life.over):
+            self.watch.report("unexpected", f"{context.get('message')}: {error!r}")
 
     def gave_up(self, node: SimNode, why: str) -> None:
         """It stopped by itself."""
@@ -200,7 +208,6 @@ def run(plan: Plan) -> Outcome:
     base = MEMORY if MEMORY.is_dir() else None
     root = Path(tempfile.mkdtemp(prefix="dwd-sim-", dir=base))
     loop = VirtualLoop()
-    loop.set_exception_handler(lambda _loop, _context: None)
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     began, used = time.perf_counter(), time.process_time()
     world = None
@@ -212,6 +219,7 @@ def run(plan: Plan) -> Outcome:
     try:
         asyncio.set_event_loop(loop)
         world = World(plan, loop, root)
+        loop.set_exception_handler(world.uncaught)
         with watched_cores(world.watch), small_frames():
             loop.run_until_complete(world.run())
         wall = time.perf_counter() - began
