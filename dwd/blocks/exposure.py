@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock
 from dwd.base.errors import Unavailable
-from dwd.base.ids import BlockId, DeviceId, GroupId
+from dwd.base.ids import BlockId, DeviceId, GroupId, LogIndex
 from dwd.blocks.core.profiles import Profile, parse_scheme
 from dwd.blocks.core.substitutes import one_node
 from dwd.blocks.reading import locations
@@ -51,15 +51,23 @@ class _Walk:
 
     down: frozenset[DeviceId]
     began: float
+    position: LogIndex
+    """Where the shard stood then."""
+    devices: object
+    """What was known of devices then: another object when any of it has changed."""
     after: BlockId = FROM_THE_START
     tally: Tally = Tally()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Count:
-    """A finished walk; good until `until` (monotonic seconds) unless other devices go down."""
+    """A finished walk; good while its shard and the devices stay as they were, and until `until` (monotonic seconds)
+    unless other devices go down.
+    """
 
     down: frozenset[DeviceId]
+    position: LogIndex
+    devices: object
     until: float
     tally: Tally
 
@@ -95,14 +103,23 @@ class ExposureWorker:
             if walk is None or walk.down != down:
                 if self._is_recent(group, down):
                     continue
-                walk = self._walks[group] = _Walk(down=down, began=self._clock.monotonic())
+                walk = self._walks[group] = _Walk(
+                    down=down, began=self._clock.monotonic(), position=self._catalogue.position(group),
+                    devices=self._topology.devices(),
+                )  # fmt: skip
             busy |= await self._step(group, walk)
         return Progress.BUSY if busy else Progress.IDLE
 
     def _is_recent(self, group: GroupId, down: frozenset[DeviceId]) -> bool:
-        """A count of awaited repairs is cheap and never good enough; a full one is, for a while."""
+        """Nothing it depends on has changed. Else a count of awaited repairs is cheap and never good enough; a full one
+        is, for a while.
+        """
         known = self._finished.get(group)
-        return bool(down) and known is not None and known.down == down and self._clock.monotonic() < known.until
+        if known is None or known.down != down:
+            return False
+        if known.devices is self._topology.devices() and known.position == self._catalogue.position(group):
+            return True
+        return bool(down) and self._clock.monotonic() < known.until
 
     async def _step(self, group: GroupId, walk: _Walk) -> bool:
         """One page; True while there are more."""
@@ -121,7 +138,9 @@ class ExposureWorker:
             return True
         now = self._clock.monotonic()
         until = now + min(REFRESH_SECONDS, REST_SHARE * (now - walk.began))
-        self._finished[group] = _Count(down=walk.down, until=until, tally=walk.tally)
+        self._finished[group] = _Count(
+            down=walk.down, position=walk.position, devices=walk.devices, until=until, tally=walk.tally
+        )
         del self._walks[group]
         return False
 

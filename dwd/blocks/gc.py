@@ -11,7 +11,7 @@ import structlog
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError
-from dwd.base.ids import BlockId, DeviceId, GroupId, stamp_of
+from dwd.base.ids import BlockId, DeviceId, GroupId, LogIndex, stamp_of
 from dwd.blocks.core.profiles import parse_scheme
 from dwd.blocks.fragments import BLOCKS_ASKED_MAX, Fragments
 from dwd.blocks.topology import DeviceHealth, Topology
@@ -19,6 +19,7 @@ from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.blocks.writing import Leftovers
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.core.shard.queries import FROM_THE_START
+from dwd.meta.settled import Settled
 from dwd.observability import metrics
 from dwd.runtime.pacing import TokenBucket
 from dwd.runtime.worker import Progress
@@ -27,6 +28,8 @@ CALL_SECONDS = 10.0
 WAITING_MAX = 100_000
 """Blocks remembered as done but for devices that are away; one forgotten is deleted again, which does no harm."""
 IDLE_SECONDS_MAX = 60.0
+DELAY_MARGIN_SECONDS = 2.0
+"""For clocks of leaders that differ."""
 
 _COLLECTED = metrics.counter("dwd.blocks.collected", "Blocks whose fragments were deleted", "{block}")
 _log = structlog.get_logger("dwd.blocks")
@@ -62,6 +65,9 @@ class GcWorker:
         self._catalogue, self._topology, self._fragments, self._clock = catalogue, topology, fragments, clock
         self._options = options or GcOptions()
         self._after: dict[GroupId, BlockId] = {}
+        self._empty = Settled()
+        self._seen: dict[GroupId, tuple[LogIndex, float]] = {}
+        """The position each group is at, and since when at the latest."""
         self._waiting: dict[BlockId, frozenset[DeviceId]] = {}
         rate = self._options.blocks_per_second
         self._rows = TokenBucket(clock, rate=rate, burst=max(rate, self._options.page))
@@ -76,16 +82,25 @@ class GcWorker:
         busy = False
         groups = self._catalogue.groups()
         self._after = {group: self._after.get(group, FROM_THE_START) for group in groups}
+        self._empty.keep(groups)
+        self._seen = {group: seen for group, seen in self._seen.items() if group in self._after}
         for group in groups:
             busy |= await self._page(group)
         return Progress.BUSY if busy else Progress.IDLE
 
     async def _page(self, group: GroupId) -> bool:
-        deadline = self._clock.monotonic() + CALL_SECONDS
+        now, position = self._clock.monotonic(), self._catalogue.position(group)
+        if self._empty.holds(group, position, now):
+            return False
+        if self._seen.get(group, (None, now))[0] != position:
+            self._seen[group] = (position, now)
+        deadline = now + CALL_SECONDS
         before = stamp_of(self._clock.unix_ms() - int(self._options.delay_seconds * 1000))
         answer = await self._catalogue.gc_page(
             group, before=before, after=self._after[group], limit=self._options.page, deadline=deadline
         )
+        if not answer.rows and self._after[group] == FROM_THE_START and self._is_old(group, now):
+            self._empty.note(group, position)
         self._after[group] = answer.rows[-1].stored.block if answer.more and answer.rows else FROM_THE_START
         pause = self._rows.take(len(answer.rows))
         while pause:
@@ -98,6 +113,10 @@ class GcWorker:
         elif answer.rows and not answer.more:
             self._idle_seconds = min(max(IDLE_SECONDS_MAX, self._options.idle_seconds), 2 * self._idle_seconds)
         return answer.more
+
+    def _is_old(self, group: GroupId, now: float) -> bool:
+        """The last change lies so far back that whatever it gave up is shown by now."""
+        return now - self._seen[group][1] > self._options.delay_seconds + DELAY_MARGIN_SECONDS
 
     async def _collect(self, rows: Sequence[StoredBlock]) -> tuple[BlockId, ...]:
         """Delete what these rows speak of; the blocks that are gone everywhere."""

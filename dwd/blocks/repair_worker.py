@@ -16,7 +16,7 @@ import structlog
 
 from dwd.base.clock import Clock
 from dwd.base.errors import Conflict, DwError, NotFound, Unavailable
-from dwd.base.ids import BlockId, DeviceId, GroupId, LayoutEpoch
+from dwd.base.ids import BlockId, DeviceId, GroupId, LayoutEpoch, LogIndex
 from dwd.base.limits import BLOCK_BYTES
 from dwd.base.units import MIB
 from dwd.blocks.ports import Owner
@@ -27,7 +27,9 @@ from dwd.blocks.topology import DeviceHealth, Topology
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.core.shard.queries import FROM_THE_START
 from dwd.meta.core.shard.rows import OwnedBlock
+from dwd.meta.settled import Settled
 from dwd.observability import metrics
+from dwd.raft.core.types import ZERO_INDEX
 from dwd.runtime.pacing import TokenBucket
 from dwd.runtime.worker import Progress
 
@@ -72,7 +74,14 @@ class _Walk:
     dead: frozenset[DeviceId]
     epoch: LayoutEpoch
     after: BlockId = FROM_THE_START
+    position: LogIndex = ZERO_INDEX
+    """Where the shard stood when it began."""
+    hit: bool = False
+    """It met blocks on dead devices."""
     done_at: float | None = None
+
+    def is_old(self, now: float) -> bool:
+        return self.done_at is not None and now - self.done_at >= WALK_SECONDS
 
 
 class RepairWorker:
@@ -94,6 +103,7 @@ class RepairWorker:
         rate = self._options.bytes_per_second
         self._bytes = TokenBucket(clock, rate=rate, burst=max(rate, BLOCK_BYTES))
         self._after: dict[GroupId, BlockId] = {}
+        self._sound = Settled()
         self._walks: dict[GroupId, _Walk] = {}
         self._seen: tuple[frozenset[DeviceId], LayoutEpoch] = (frozenset(), LayoutEpoch(0))
         self.parked: dict[BlockId, Parked] = {}
@@ -106,6 +116,7 @@ class RepairWorker:
         groups = self._catalogue.groups()
         self._after = {group: self._after.get(group, FROM_THE_START) for group in groups}
         self._walks = {group: walk for group, walk in self._walks.items() if group in groups}
+        self._sound.keep(groups)
         self._unpark()
         busy = False
         for group in groups:
@@ -122,10 +133,15 @@ class RepairWorker:
         self._seen = seen
 
     async def _damaged(self, group: GroupId) -> bool:
+        position = self._catalogue.position(group)
+        if self._sound.holds(group, position, self._clock.monotonic()):
+            return False
         answer = await self._catalogue.repair_page(
             group, after=self._after[group], limit=self._options.page,
             deadline=self._clock.monotonic() + CALL_SECONDS,
         )  # fmt: skip
+        if not answer.blocks and self._after[group] == FROM_THE_START:
+            self._sound.note(group, position)
         self._after[group] = answer.blocks[-1].stored.block if answer.more and answer.blocks else FROM_THE_START
         exposed = sorted(answer.blocks, key=lambda b: (-len(b.stored.missing), -len(b.stored.handoffs)))
         return await self._repair(group, exposed) or answer.more
@@ -138,8 +154,9 @@ class RepairWorker:
         if not dead:
             self._walks.pop(group, None)
             return False
-        if walk is None or changed or (walk.done_at is not None and now - walk.done_at >= WALK_SECONDS):
-            walk = self._walks[group] = _Walk(dead=dead, epoch=epoch)
+        position = self._catalogue.position(group)
+        if walk is None or changed or (walk.is_old(now) and (walk.hit or walk.position != position)):
+            walk = self._walks[group] = _Walk(dead=dead, epoch=epoch, position=position)
         if walk.done_at is not None:
             return False
         answer = await self._catalogue.block_page(
@@ -147,6 +164,7 @@ class RepairWorker:
             deadline=now + CALL_SECONDS,
         )  # fmt: skip
         hit = [owned for owned in answer.blocks if not dead.isdisjoint(self._devices(owned))]
+        walk.hit = walk.hit or bool(hit)
         _ = await self._repair(group, hit)
         if answer.more and answer.blocks:
             walk.after = answer.blocks[-1].stored.block

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dwd.base.blocks import StoredBlock
-from dwd.base.ids import BlockId, GroupId, Stamp
+from dwd.base.ids import BlockId, GroupId, LogIndex, Stamp
 from dwd.meta.client import MetaClient
 from dwd.meta.core.shard.commands import AckGc, UpdateBlock
 from dwd.meta.core.shard.queries import BlockPage, BlockPageAnswer, FindBlocks, GcAnswer, GcPage, RepairPage
@@ -16,6 +16,10 @@ class BlockCatalogue(Protocol):
 
     def groups(self) -> tuple[GroupId, ...]:
         """Shards led by this node now: their pages are answered here, the rest is other nodes' work."""
+        ...
+
+    def position(self, group: GroupId) -> LogIndex:
+        """What this node has applied of the shard: while it stays, no page changes but with time."""
         ...
 
     async def gc_page(
@@ -47,6 +51,9 @@ class ClientCatalogue:
 
     def groups(self) -> tuple[GroupId, ...]:
         return tuple(group for group in self._client.shards() if self._client.leads(group))
+
+    def position(self, group: GroupId) -> LogIndex:
+        return self._client.position(group)
 
     async def gc_page(self, group: GroupId, *, before: Stamp, after: BlockId, limit: int, deadline: float) -> GcAnswer:
         return await self._client.read_group(group, GcPage(before=before, after=after, limit=limit), deadline=deadline)

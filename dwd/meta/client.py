@@ -11,7 +11,7 @@ from typing import TypeVar, get_args
 
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import InvariantViolation
-from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, NodeId
+from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, LogIndex, NodeId
 from dwd.meta import deletion
 from dwd.meta.core.control.commands import ControlCommand
 from dwd.meta.core.control.rows import shard_key
@@ -19,14 +19,23 @@ from dwd.meta.core.query import Query
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard import queries as shard_queries
 from dwd.meta.core.shard.commands import KeyedCommand, ShardCommand
-from dwd.meta.core.shard.queries import KeyedQuery, ListAnswer, ListObjects, ListUploads, UploadsAnswer
+from dwd.meta.core.shard.queries import (
+    GetCounts,
+    KeyedQuery,
+    ListAnswer,
+    ListObjects,
+    ListUploads,
+    UploadsAnswer,
+)
 from dwd.meta.core.shard.ranges import successor
+from dwd.meta.core.shard.rows import ShardCounts
 from dwd.meta.local import Consensus, LocalGroups
 from dwd.meta.peers import Peers
 from dwd.meta.proposer import Proposer
 from dwd.meta.router import Router
 from dwd.meta.store.databases import Databases
 from dwd.meta.view import ControlView
+from dwd.raft.core.types import ZERO_INDEX
 
 A = TypeVar("A")
 
@@ -43,6 +52,8 @@ class MetaClient:
     ) -> None:
         """On the running event loop."""
         self._rng = rng
+        self._host = host
+        self._counts: dict[GroupId, tuple[LogIndex, ShardCounts]] = {}
         self._view = ControlView(host, databases, clock)
         self._router = Router(
             node=node,
@@ -139,6 +150,24 @@ class MetaClient:
     def shards(self) -> tuple[GroupId, ...]:
         """All shard groups of the map; none before the cluster is initialised, or this copy of control knows of it."""
         return tuple(dict.fromkeys(r.group for r in self._view.topology().shard_map.ranges))
+
+    def position(self, group: GroupId) -> LogIndex:
+        """What this node's replica of the group has applied; 0 without one."""
+        return self._host.applied(group)
+
+    async def counts(self, group: GroupId, *, deadline: float) -> ShardCounts:
+        """`GetCounts` of a shard; while it is led here and has not changed, what was found before."""
+        position = self.position(group) if self.leads(group) else ZERO_INDEX
+        known = self._counts.get(group)
+        if known is not None and known[0] == position and position:
+            return known[1]
+        found = await self.read_group(group, GetCounts(), deadline=deadline)
+        self._counts[group] = (position, found)
+        return found
+
+    def holders(self, bucket: str) -> tuple[GroupId, ...]:
+        """The shards that hold keys of the bucket."""
+        return tuple(dict.fromkeys(self._holders(bucket, "", "")))
 
     def random_id(self) -> int:
         """For `staged` of StageBlocks and PutPart."""

@@ -1,4 +1,5 @@
-"""Deleting a bucket: begin in control, seal every shard, verify emptiness, finish; or undo all of it.
+"""Deleting a bucket: begin in control, seal every shard that may hold its keys, verify emptiness, finish;
+or undo all of it.
 
 Every step can be repeated, so a deletion that broke off half-way is completed, or undone, by the next one. Each
 deletion has its own epoch, so steps of an older one that come late change nothing. A bucket that plainly holds objects
@@ -37,27 +38,27 @@ class Steps(Protocol):
 
     async def read_group(self, group: GroupId, query: Query[A], *, deadline: float) -> A: ...
 
-    def shards(self) -> tuple[GroupId, ...]: ...
+    def holders(self, bucket: str) -> tuple[GroupId, ...]: ...
 
 
 async def delete_bucket(steps: Steps, name: str, *, deadline: float, begun_under: int = 0) -> None:
     """`begun_under`: only go on with the deletion of that epoch. Raises NotFound, Conflict objects.bucket_not_empty,
     Unavailable while this node knows of no shard: a bucket that is looked for nowhere would be found empty.
     """
-    if not steps.shards():
+    if not steps.holders(name):
         raise Unavailable("meta.no_shards", "this node does not know yet which shards there are")
     if not begun_under:
         await _refuse_early(steps, name, deadline)
     begun = await steps.control(BeginDeleteBucket(name=name, epoch=begun_under), deadline=deadline)
     epoch = begun.count
     objects = 0
-    for group in steps.shards():
+    for group in steps.holders(name):
         sealed = await steps.shard(group, SealBucket(bucket=name, bucket_epoch=epoch), deadline=deadline)
         objects += sealed.count
     if objects:
         await _undo(steps, name, epoch, deadline)
         raise _not_empty(name, objects)
-    for group in steps.shards():
+    for group in steps.holders(name):
         await _abort_uploads(steps, group, name, deadline)
     await steps.control(FinishDeleteBucket(name=name, epoch=epoch), deadline=deadline)
 
@@ -77,7 +78,7 @@ async def _refuse_early(steps: Steps, name: str, deadline: float) -> None:
     if row is None or row.state is not BucketState.ACTIVE:
         return
     objects = 0
-    for group in steps.shards():
+    for group in steps.holders(name):
         usage = await steps.read_group(group, GetUsage(bucket=name), deadline=deadline)
         objects += sum(found.objects for found in usage.buckets)
     if objects:
@@ -90,7 +91,7 @@ async def _undo(steps: Steps, name: str, epoch: int, deadline: float) -> None:
     """
     with suppress(Conflict, NotFound):
         cancelled = await steps.control(CancelDeleteBucket(name=name, epoch=epoch), deadline=deadline)
-        for group in steps.shards():
+        for group in steps.holders(name):
             await steps.shard(group, UnsealBucket(bucket=name, bucket_epoch=cancelled.count), deadline=deadline)
 
 

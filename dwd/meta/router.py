@@ -11,7 +11,6 @@ from dwd.base.errors import (
     Corrupt,
     DeadlineExceeded,
     DwError,
-    NotFound,
     NotLeader,
     OutcomeUnknown,
     StorageFailed,
@@ -118,11 +117,7 @@ class Router:
             await self._pause(group, attempts, deadline, ambiguous=False)
 
     def leads(self, group: GroupId) -> bool:
-        try:
-            status = self._host.status(group)
-        except NotFound:
-            return False
-        return status.failed is None and status.leader != 0 and status.leader == status.replica
+        return self._host.leads(group)
 
     def _leader(self, group: GroupId, attempts: _Attempts) -> NodeId:
         """The best guess that has not just failed; else the next of all nodes in turn."""

@@ -16,7 +16,7 @@ from dwd.blocks.reports import Reports
 from dwd.blocks.service import LocalFragments
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.client import MetaClient
-from dwd.meta.core.shard.queries import FROM_THE_START, GetCounts
+from dwd.meta.core.shard.queries import FROM_THE_START
 from dwd.meta.core.shard.rows import OwnedBlock
 from dwd.node.devices import DeviceSet
 
@@ -107,7 +107,7 @@ class NodeBlockReports:
 
     async def _blocks_of(self, group: GroupId) -> int:
         try:
-            counts = await self._meta.read_group(group, GetCounts(), deadline=self._clock.monotonic() + PAGE_SECONDS)
+            counts = await self._meta.counts(group, deadline=self._clock.monotonic() + PAGE_SECONDS)
         except DwError:
             return 0
         return counts.blocks

@@ -23,7 +23,7 @@ from dwd.raft.clocks import ClockProbe, PeerClocks
 from dwd.raft.compaction import Compaction
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
-from dwd.raft.core.types import Configuration, ConfigurationChange, JointChange, Role
+from dwd.raft.core.types import ZERO_INDEX, Configuration, ConfigurationChange, JointChange, Role
 from dwd.raft.engine import Engine, stopped
 from dwd.raft.leadership import Leadership, LeadershipCallback
 from dwd.raft.lifecycle import Lifecycle
@@ -283,6 +283,11 @@ class Host:
         """Whether the group's leader is here. As cheap as `serves`."""
         replica = self._engine.replicas.get(group)
         return replica is not None and replica.soft.role is Role.LEADER
+
+    def applied(self, group: GroupId) -> LogIndex:
+        """What the local machine has applied; 0 if there is none. As cheap as `serves`."""
+        replica = self._engine.replicas.get(group)
+        return ZERO_INDEX if replica is None else replica.applier.applied
 
     def hibernates(self, group: GroupId) -> bool:
         """Whether the group rests here: nobody uses it."""

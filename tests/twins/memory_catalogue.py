@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dwd.base.blocks import StoredBlock, placement_of
 from dwd.base.errors import Conflict, NotFound
-from dwd.base.ids import BlockId, GroupId, Stamp
+from dwd.base.ids import BlockId, GroupId, LogIndex, Stamp
 from dwd.blocks.ports import Owner
 from dwd.meta.core.shard.queries import BlockPageAnswer, GcAnswer
 from dwd.meta.core.shard.rows import GcRow, OwnedBlock
@@ -16,12 +16,18 @@ class MemoryCatalogue:
     def __init__(self) -> None:
         self.rows: dict[BlockId, StoredBlock] = {}
         self.gc: dict[BlockId, StoredBlock] = {}
+        self._position = 0
 
     def add(self, *blocks: StoredBlock) -> None:
         self.rows.update({b.block: b for b in blocks})
 
     def give_up(self, block: BlockId) -> None:
         self.gc[block] = self.rows.pop(block)
+
+    def position(self, group: GroupId) -> LogIndex:
+        """A new one each time: whoever asks must look."""
+        self._position += 1
+        return LogIndex(self._position)
 
     def groups(self) -> tuple[GroupId, ...]:
         return (GroupId(1),)

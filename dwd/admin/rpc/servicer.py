@@ -95,7 +95,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         deadline = self._context.deadline()
         caller = Caller(user="operator", access_key="", admin=True)
         found = {b.name: _bucket(b) for b in await self._context.objects.buckets(caller, deadline=deadline)}
-        for group in self._context.meta.shards():
+        holders = (group for bucket in found for group in self._context.meta.holders(bucket))
+        for group in dict.fromkeys(holders):
             after, more = "", True
             while more:
                 answer = await self._context.meta.read_group(group, GetUsage(after=after), deadline=deadline)

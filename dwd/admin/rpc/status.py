@@ -13,7 +13,6 @@ from dwd.base.errors import DwError
 from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, hex_id
 from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import DeviceState, Liveness, NodeRow
-from dwd.meta.core.shard.queries import GetCounts
 from dwd.pb.admin.v1 import admin_pb2 as pb
 from dwd.pb.admin.v1 import admin_pb2_grpc
 from dwd.raft.core.types import MemberRole, Role
@@ -65,7 +64,7 @@ async def _add_shards(context: AdminContext, reply: pb.NodeStatusReply) -> None:
         if not context.meta.leads(group):
             continue
         try:
-            counts = await context.meta.read_group(group, GetCounts(), deadline=context.deadline(PEER_SECONDS))
+            counts = await context.meta.counts(group, deadline=context.deadline(PEER_SECONDS))
         except DwError:
             continue
         reply.usage.objects += counts.objects

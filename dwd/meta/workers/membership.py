@@ -14,6 +14,7 @@ import structlog
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import Busy, Conflict, DeadlineExceeded, DwError, NotLeader, SafetyRefused
 from dwd.base.ids import ID_BITS, GroupId, NodeId, ReplicaId, hex_id
+from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import Liveness
 from dwd.meta.core.membership import Seen, Step, StepChange, next_step, wanted
 from dwd.meta.view import ControlView
@@ -44,6 +45,8 @@ class Membership(Protocol):
     def groups(self) -> tuple[GroupId, ...]: ...
 
     def status(self, group: GroupId) -> GroupStatus: ...
+
+    def hibernates(self, group: GroupId) -> bool: ...
 
     def missing(self, group: GroupId) -> Mapping[NodeId, Absence]: ...
 
@@ -81,6 +84,8 @@ class MembershipWorker:
         self._clock = clock
         self._rng = rng
         self._refusals = Refusals(clock)
+        self._settled: dict[GroupId, Topology] = {}
+        """Groups that needed nothing under that topology. While they rest nothing else about them changes."""
         self._leaving: dict[tuple[NodeId, GroupId, ReplicaId], None] = {}
 
     async def work(self) -> Progress:
@@ -104,11 +109,18 @@ class MembershipWorker:
         return Progress.BUSY if steps else Progress.IDLE
 
     async def _reconcile(self, group: GroupId) -> bool:
+        topology = self._view.topology()
+        if self._host.hibernates(group) and self._settled.get(group) is topology:
+            return False
         status = self._host.status(group)
         if status.failed is not None or status.leader == 0 or status.leader != status.replica:
             return False
         step = self._decide(status)
-        return step is not None and await self._take(status, step)
+        if step is not None:
+            return await self._take(status, step)
+        if not any(self._refusals.lasts(node.node) for node in topology.nodes):
+            self._settled[group] = topology
+        return False
 
     async def _dismiss(self) -> None:
         """Tell nodes of their replicas that were removed; those that cannot be told now are told later, unless they

@@ -9,12 +9,15 @@ from dwd.base.ids import GroupId, stamp_of
 from dwd.meta.client import MetaClient
 from dwd.meta.core.shard.commands import Drain, ExpireAbandoned, TrimTombstones
 from dwd.meta.core.shard.queries import GetCounts
+from dwd.meta.settled import Settled
 from dwd.runtime.worker import Progress
 
 PROPOSE_SECONDS = 10.0
 DRAIN_ROWS = 500
 """One command's worth: a few milliseconds of the group's thread."""
 SWEEP_SECONDS = 30.0
+QUIET_SWEEP_SECONDS = 3_600.0
+"""Of a shard that has not changed since: what it holds may have grown old enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,27 +38,35 @@ class UpkeepWorker:
         self._client = client
         self._clock = clock
         self._options = options or UpkeepOptions()
-        self._swept: dict[GroupId, float] = {}
+        self._drained = Settled()
+        self._swept = Settled()
+        self._swept_at: dict[GroupId, float] = {}
 
     async def work(self) -> Progress:
         more = False
-        for group in self._client.shards():
-            if self._client.leads(group):
-                more = await self._drain(group) or more
-                more = await self._sweep(group) or more
+        led = [group for group in self._client.shards() if self._client.leads(group)]
+        self._drained.keep(led)
+        self._swept.keep(led)
+        for group in led:
+            more = await self._drain(group) or more
+            more = await self._sweep(group) or more
         return Progress.BUSY if more else Progress.IDLE
 
     async def _drain(self, group: GroupId) -> bool:
-        deadline = self._clock.monotonic() + PROPOSE_SECONDS
+        now, position = self._clock.monotonic(), self._client.position(group)
+        if self._drained.holds(group, position, now):
+            return False
+        deadline = now + PROPOSE_SECONDS
         counts = await self._client.read_group(group, GetCounts(), deadline=deadline)
         if not counts.drains_waiting:
+            self._drained.note(group, position)
             return False
         done = await self._client.shard(group, Drain(limit=DRAIN_ROWS), deadline=deadline)
         return done.more
 
     async def _sweep(self, group: GroupId) -> bool:
         now = self._clock.monotonic()
-        if now < self._swept.get(group, 0.0):
+        if now < self._swept_at.get(group, 0.0) or self._swept.holds(group, self._client.position(group), now):
             return False
         options, unix_ms = self._options, self._clock.unix_ms()
         expire = ExpireAbandoned(
@@ -71,5 +82,6 @@ class UpkeepWorker:
         trimmed = await self._client.shard(group, trim, deadline=deadline)
         if expired.more or trimmed.more:
             return True
-        self._swept[group] = now + SWEEP_SECONDS
+        self._swept_at[group] = now + SWEEP_SECONDS
+        self._swept.note(group, trimmed.index, until=now + QUIET_SWEEP_SECONDS)
         return False

@@ -43,7 +43,7 @@ class Steps:
     async def read_group(self, group: GroupId, query: Any, *, deadline: float) -> Any:
         return self.groups[group].ask(query)
 
-    def shards(self) -> tuple[GroupId, ...]:
+    def holders(self, bucket: str) -> tuple[GroupId, ...]:
         return self.known
 
     def carry_out(self, group: GroupId, command: Any) -> Any:

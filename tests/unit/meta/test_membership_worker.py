@@ -62,6 +62,9 @@ class Cluster:
     def groups(self) -> tuple[GroupId, ...]:
         return tuple(self.configurations)
 
+    def hibernates(self, group: GroupId) -> bool:
+        return False
+
     def status(self, group: GroupId) -> Any:
         configuration = self.configurations[group]
         members = [SimpleNamespace(member=m, caught_up=False, last_contact_seconds=0.0) for m in configuration.members]

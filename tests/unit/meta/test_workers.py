@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dwd.base.errors import NotFound, OutcomeUnknown, Unavailable
-from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId
+from dwd.base.ids import CONTROL_GROUP, GroupId, LogIndex, NodeId
 from dwd.meta.core.control.commands import BeginDeleteBucket, CreateBucket, CreateUser, SetNodeLiveness
 from dwd.meta.core.control.queries import GetBucket
 from dwd.meta.core.control.read import deleting_buckets
@@ -21,7 +21,7 @@ from dwd.meta.deletion import delete_bucket
 from dwd.meta.view import CHECK_SECONDS, FRESHNESS_SECONDS, ControlView
 from dwd.meta.workers.deletion import DeletionWorker
 from dwd.meta.workers.liveness import DOWN_SECONDS, LivenessWorker
-from dwd.meta.workers.upkeep import DRAIN_ROWS, SWEEP_SECONDS, UpkeepOptions, UpkeepWorker
+from dwd.meta.workers.upkeep import DRAIN_ROWS, QUIET_SWEEP_SECONDS, SWEEP_SECONDS, UpkeepOptions, UpkeepWorker
 from dwd.runtime.worker import Progress
 from tests.twins.manual_clock import ManualClock
 from tests.twins.meta_group import SHARD, Group, block
@@ -122,6 +122,12 @@ class Client:
     def shards(self) -> tuple[GroupId, ...]:
         return (SHARD,)
 
+    def holders(self, bucket: str) -> tuple[GroupId, ...]:
+        return (SHARD,)
+
+    def position(self, group: GroupId) -> LogIndex:
+        return self.groups[group].machine.position().index
+
     async def control(self, command: Any, *, deadline: float) -> Any:
         return self.groups[CONTROL_GROUP].send(command)
 
@@ -132,6 +138,7 @@ class Client:
         return self.groups[group].send(command)
 
     async def read_group(self, group: GroupId, query: Any, *, deadline: float) -> Any:
+        self.sent.append(type(query).__name__)
         return self.groups[group].ask(query)
 
     async def delete_bucket(self, name: str, *, deadline: float, begun_under: int = 0) -> None:
@@ -207,15 +214,29 @@ async def test_tombstones_go_when_followers_had_their_time(client: Client) -> No
     assert shard.ask(ChangesPage(after=0)).changes == ()
 
 
-async def test_sweeps_rest_when_nothing_is_left(client: Client) -> None:
+async def test_a_shard_is_left_alone_when_nothing_in_it_has_changed(client: Client) -> None:
     worker = client.upkeep()
     assert await worker.work() is Progress.IDLE
-    client.sent.clear()
     await worker.work()
-    assert client.sent == []
+    client.sent.clear()
     client.clock.advance(SWEEP_SECONDS)
     await worker.work()
+    assert client.sent == []
+    client.clock.advance(QUIET_SWEEP_SECONDS)
+    await worker.work()
     assert client.sent == ["ExpireAbandoned", "TrimTombstones"]
+
+
+async def test_a_shard_is_swept_soon_when_it_has_changed(client: Client) -> None:
+    worker = client.upkeep()
+    await worker.work()
+    await client.shard(SHARD, stage(0, 0), deadline=1e9)
+    client.sent.clear()
+    await worker.work()
+    assert client.sent == ["GetCounts"]
+    client.clock.advance(SWEEP_SECONDS)
+    await worker.work()
+    assert client.sent[1:] == ["ExpireAbandoned", "TrimTombstones"]
 
 
 async def test_large_object_is_drained_in_steps_when_it_was_deleted(client: Client) -> None:

@@ -21,7 +21,7 @@ class Counts:
 
 
 class Meta:
-    async def read_group(self, *_: object, **__: object) -> Counts:
+    async def counts(self, *_: object, **__: object) -> Counts:
         return Counts()
 
 
