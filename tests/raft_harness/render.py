@@ -105,4 +105,5 @@ def effects(replica: int, value: Effects) -> list[str]:
         lines.append(f"get snapshot {value.offer.snapshot.index} from {value.offer.source}")
     if value.tail_confirmed:
         lines.append("tail confirmed")
+    lines += [f"dropped {item.count} of {item.source}: {item.refusal}" for item in value.dropped]
     return [f"{replica} {line}" for line in lines]

@@ -1,12 +1,17 @@
 """Scenarios as text: a command, its arguments, `----`, and what came of it.
 
-    group voters=1,2,3 [learners=4] [priority=1:5] [OPTION=N]   a fresh group; options are those of NodeOptions
+    group voters=1,2,3 [learners=4] [witnesses=5] [priority=1:5] [OPTION=N]   a fresh group; options of NodeOptions
     tick R [N]                 let time pass at R
+    rounds R N                 tick R and deliver everything, N times; shows only R's status
+    hinder R                   R cannot write for now; tell it at a tick
+    clock SECONDS              move everybody's clock, without a tick
     campaign R                 tick R until it stands
     lead R                     all others run out of patience, R stands, all is delivered; shows only R's status
     impatient R...             the others have heard of no leader for a while (no more stickiness)
     propose R TEXT...          one command a word
-    change R KIND REPLICA [NODE]    add-learner, promote, remove, replace-lost
+    change R KIND REPLICA [NODE] [priority=N]    add-learner, add-witness, promote, demote, remove, replace-lost, ...
+    joint R KIND:REPLICA...    several at once
+    transfer R TARGET          hand leadership over
     read R ID                  ask for a read index at R
     deliver [A->B] [KIND] [N]  messages that match, oldest first (all there are now, or N)
     drop [A->B] [KIND]         lose them
@@ -16,7 +21,7 @@
     cut A->B | heal            one-way
     stabilize                  deliver and persist until nothing is left
     crash R [torn] [lose=N]    lose what is not durable; torn: a bad last batch was cut, with the last N entries
-    start R                    start it again, or a new replica with an empty disk
+    start R [witness]          start it again, or a new replica with an empty disk
     compact R                  checkpoint and cut the log of R
     fetch R [fail]             the snapshot that R was offered is here
     broken R PEER              report_unreachable
@@ -33,6 +38,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dwd.base.errors import DwError
 from dwd.base.ids import NodeId, ReplicaId
 from dwd.raft.core.effects import Effects
 from dwd.raft.core.messages import Message
@@ -42,6 +48,7 @@ from dwd.raft.core.types import (
     ChangeKind,
     Configuration,
     ConfigurationChange,
+    JointChange,
     Member,
     MemberRole,
     ProposalId,
@@ -101,7 +108,14 @@ class Scenario:
         self.cut: set[tuple[int, int]] = set()
         self.manual = False
         self.proposals = 0
+        self.seconds = 0.0
         self.output: list[str] = []
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def unix_ms(self) -> int:
+        return 1
 
     def run(self, command: str) -> list[str]:
         self.output = []
@@ -149,7 +163,11 @@ class Scenario:
     def do_group(self, *arguments: str) -> None:
         given = dict(argument.split("=") for argument in arguments)
         priority = dict(p.split(":") for p in given.pop("priority", "").split(",") if p)
-        roles = {MemberRole.VOTER: given.pop("voters"), MemberRole.LEARNER: given.pop("learners", "")}
+        roles = {
+            MemberRole.VOTER: given.pop("voters"),
+            MemberRole.LEARNER: given.pop("learners", ""),
+            MemberRole.WITNESS: given.pop("witnesses", ""),
+        }
         extra: dict[str, Any] = {key: int(value) for key, value in given.items()}
         self.options = replace(self.options, **extra)
         members = [
@@ -158,20 +176,36 @@ class Scenario:
             for i in ids.split(",")
             if i
         ]
+        members.sort(key=lambda m: m.replica)
         genesis = replace(EMPTY_SNAPSHOT, configuration=Configuration(members=tuple(members)))
         for member in members:
-            self.disks[member.replica] = Disk(base=genesis, machine=Machine(position=genesis))
+            witness = member.role is MemberRole.WITNESS
+            self.disks[member.replica] = Disk(base=genesis, machine=Machine(position=genesis), witness=witness)
             self.do_start(str(member.replica))
 
-    def do_start(self, replica: str) -> None:
+    def do_start(self, replica: str, role: str = "") -> None:
         key = ReplicaId(int(replica))
-        disk = self.disks.setdefault(key, Disk(base=EMPTY_SNAPSHOT, machine=Machine(position=EMPTY_SNAPSHOT)))
-        self.shells[key] = Shell(key, disk, self.options, SeededRng(key), self.send, self.observe)
+        fresh = Disk(base=EMPTY_SNAPSHOT, machine=Machine(position=EMPTY_SNAPSHOT), witness=role == "witness")
+        disk = self.disks.setdefault(key, fresh)
+        self.shells[key] = Shell(key, disk, self.options, SeededRng(key), self.send, self.observe, self)
 
     def do_tick(self, replica: str, count: str = "1") -> None:
         for _ in range(int(count)):
             self.shell(replica).node.tick()
             self.settle()
+
+    def do_hinder(self, replica: str) -> None:
+        self.shell(replica).node.tick(hindered=True)
+
+    def do_rounds(self, replica: str, count: str) -> None:
+        for _ in range(int(count)):
+            self.do_tick(replica)
+            self.do_stabilize()
+        self.output = []
+        self.do_status(replica)
+
+    def do_clock(self, seconds: str) -> None:
+        self.seconds += float(seconds)
 
     def do_campaign(self, replica: str) -> None:
         shell = self.shell(replica)
@@ -199,15 +233,21 @@ class Scenario:
             items.append((ProposalId(self.proposals), word.encode()))
         self.shell(replica).node.propose(items, unix_ms=1)
 
-    def do_change(self, replica: str, kind: str, member: str, node: str = "") -> None:
+    def do_change(self, replica: str, kind: str, member: str, *more: str) -> None:
         self.proposals += 1
-        change = ConfigurationChange(
-            kind=ChangeKind[kind.upper().replace("-", "_")],
-            member=Member(
-                node=NodeId(int(node or member)), replica=ReplicaId(int(member)), role=MemberRole.LEARNER, priority=1
-            ),
-        )
+        change = make_change(kind, member, *more)
         self.shell(replica).node.propose_configuration(ProposalId(self.proposals), change, unix_ms=1)
+
+    def do_joint(self, replica: str, *changes: str) -> None:
+        self.proposals += 1
+        change = JointChange(changes=tuple(make_change(*text.split(":")) for text in changes))
+        self.shell(replica).node.propose_configuration(ProposalId(self.proposals), change, unix_ms=1)
+
+    def do_transfer(self, replica: str, target: str) -> None:
+        try:
+            self.shell(replica).node.transfer_leadership(ReplicaId(int(target)))
+        except DwError as error:
+            self.output.append(f"{replica} transfer refused: {error.code}")
 
     def do_read(self, replica: str, read: str) -> None:
         self.shell(replica).node.read_index(ReadId(int(read)))
@@ -291,9 +331,24 @@ class Scenario:
             self.output.append(
                 f"{replica} {status.role.name.lower()} term={status.term} leader={status.leader} "
                 f"commit={status.commit} applied={status.applied} last={status.last} {members}"
-                + (" doubtful" if status.tail_doubt else "") + (f" {peers}" if peers else "")
-            )  # fmt: skip
+                + (" doubtful" if status.tail_doubt else "")
+                + (f" held={status.held}" if status.witness else "")
+                + (f" transferring={status.transferring}" if status.transferring else "")
+                + (f" {peers}" if peers else "")
+            )
 
     def do_log(self, replica: str) -> None:
         disk = self.disks[ReplicaId(int(replica))]
         self.output.append(f"after {disk.base.index}@{disk.base.term}: {render.entries(tuple(disk.entries))}")
+
+
+def make_change(kind: str, member: str, *more: str) -> ConfigurationChange:
+    """`more` may be the node, if it is not numbered as the replica, and priority=N."""
+    priority = next((int(word.removeprefix("priority=")) for word in more if word.startswith("priority=")), 1)
+    node = next((int(word) for word in more if word.isdigit()), int(member))
+    return ConfigurationChange(
+        kind=ChangeKind[kind.upper().replace("-", "_")],
+        member=Member(
+            node=NodeId(node), replica=ReplicaId(int(member)), role=MemberRole.LEARNER, priority=priority
+        ),
+    )  # fmt: skip

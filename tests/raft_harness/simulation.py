@@ -34,6 +34,9 @@ from dwd.raft.core.types import (
 from tests.raft_harness.replica import Disk, Machine, Shell
 from tests.raft_harness.seeded import SeededRng
 
+MEMBERS_MAX = 7
+"""More would be fed more slowly here than a leader writes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostility:
@@ -293,21 +296,23 @@ class Simulation:
         configuration = shell.node.status().configuration
         change: ConfigurationChange | JointChange = self.one_change(configuration)
         if self.rng.chance(0.4):
-            change = JointChange(changes=self.many_changes(configuration))
+            change = JointChange(changes=self.many_changes(shell.node.status()))
             self.counts["joint"] += 1
         shell.node.propose_configuration(ProposalId(self.new_id()), change, unix_ms=self.unix_ms)
 
-    def many_changes(self, configuration: Configuration) -> tuple[ConfigurationChange, ...]:
+    def many_changes(self, status: NodeStatus) -> tuple[ConfigurationChange, ...]:
         """Learners and voters change places, as far as the dice go."""
         changes = []
+        configuration = status.configuration
+        ready = {peer.replica for peer in status.peers if peer.caught_up}
         for member in configuration.members:
-            if self.rng.chance(0.4):
-                continue
             learns = member.role is MemberRole.LEARNER
+            if self.rng.chance(0.4) or (learns and member.replica not in ready):
+                continue
             kind = ChangeKind.PROMOTE if learns else self.rng.choose((ChangeKind.REMOVE, ChangeKind.DEMOTE))
             if learns or len(configuration.members) > 3 or self.rng.chance(0.2):
                 changes.append(ConfigurationChange(kind=kind, member=member))
-        if self.rng.chance(0.5):
+        if len(configuration.members) < MEMBERS_MAX and self.rng.chance(0.5):
             node = NodeId(self.new_id() + 100)
             learner = self.newcomer(node, witness=False)
             changes.append(ConfigurationChange(kind=ChangeKind.ADD_LEARNER, member=learner))
@@ -324,7 +329,7 @@ class Simulation:
             kind, member = ChangeKind.SET_PRIORITY, replace(self.rng.choose(members), priority=self.rng.below(3))
         elif self.rng.chance(0.1):
             kind, member = ChangeKind.DEMOTE, self.rng.choose(members)
-        elif len(voters) > 3 or (learners and self.rng.chance(0.3)):
+        elif len(voters) > 3 or len(members) >= MEMBERS_MAX or (learners and self.rng.chance(0.3)):
             kind, member = ChangeKind.REMOVE, self.rng.choose(members)
         elif self.witnesses and self.rng.chance(0.3):
             kind, member = ChangeKind.ADD_WITNESS, self.newcomer(node, witness=True)
