@@ -2,6 +2,8 @@
 
 Entries are applied in batches: what is committed while a batch runs joins the next. Longer work on the machine
 (checkpoint, copy, install) takes its turn on the same lane, so the machine never sees two calls at once.
+Where nobody waits for the results - on followers, unless a read does - a batch begins at most every GATHER_SECONDS: one
+transaction for several commits, and none that competes with the log for the processor while a leader waits for that.
 Invariant: entries are applied in order, each once; results are reported in that order on the event loop.
 """
 
@@ -26,6 +28,9 @@ from dwd.raft.telemetry import APPLY_BATCH, APPLY_SECONDS, COMMITS
 from dwd.runtime.serial import Lane
 
 SPACE_RETRY_SECONDS = 0.5
+GATHER_SECONDS = 0.02
+GATHER_ENTRIES = 128
+"""So many are worth a batch of their own."""
 
 T = TypeVar("T")
 _log = structlog.get_logger("dwd.raft")
@@ -70,11 +75,20 @@ class Applier:
         self._installing = False
         self._pausing = False
         self._closed = False
+        self._soon = False
+        self._batch_began = float("-inf")
+        self._gathering: asyncio.TimerHandle | None = None
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Apply `entries` after all added before."""
+    def add(self, entries: Sequence[Entry], *, soon: bool = True) -> None:
+        """Apply `entries` after all added before. `soon`: somebody waits for it."""
         self._queue.extend(entries)
-        self._launch()
+        self._soon = self._soon or soon
+        self._consider()
+
+    def hurry(self) -> None:
+        """Somebody waits for what was added."""
+        self._soon = True
+        self._consider()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` on the machine's lane, after the batch that is being applied."""
@@ -112,11 +126,28 @@ class Applier:
         self._closed = True
         self._open_machines.closed(self)
         self._queue.clear()
+        if self._gathering is not None:
+            self._gathering.cancel()
         self._lane.close(self.machine.close)
 
     async def closed(self) -> None:
         """After `close`: once the machine is closed."""
         await self._lane.closed()
+
+    def _consider(self) -> None:
+        """Begin a batch now, or when enough has gathered."""
+        if self._soon or len(self._queue) >= GATHER_ENTRIES:
+            self._launch()
+        elif self._queue and self._gathering is None:
+            wait = self._batch_began + GATHER_SECONDS - self._clock.monotonic()
+            if wait <= 0:
+                self._launch()
+            else:
+                self._gathering = self._loop.call_later(wait, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._launch()
 
     def _launch(self) -> None:
         if self._halted or self._running or self._installing or self._closed or self._pausing or not self._queue:
@@ -124,6 +155,8 @@ class Applier:
         batch = self._take()
         self._open_machines.used(self)
         self._running = True
+        self._soon = self._soon and bool(self._queue)
+        self._batch_began = self._clock.monotonic()
         future = self._lane.submit(partial(self._apply, batch))
         future.add_done_callback(partial(self._ended, batch))
 
@@ -159,7 +192,7 @@ class Applier:
         COMMITS.add(len(batch), group=self._group)
         self.applied = max(self.applied, batch[-1].index)
         self._on_applied(batch, done.result())
-        self._launch()
+        self._consider()
 
     def _rested(self, done: asyncio.Future[None]) -> None:
         error = done.exception()

@@ -14,8 +14,9 @@ Invariant: `done` callbacks run in the order of queueing, each after everything 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
+from typing import Any
 
 import structlog
 
@@ -100,7 +101,7 @@ class Persister:
             batch = self._pending.popleft()
             self._in_flight.append(batch)
             if batch.writes:
-                _ = self._tasks.spawn(self._write(batch), name="persist")
+                self._write(batch)
             else:
                 self._ended(batch, _Fate.DURABLE)
 
@@ -109,13 +110,21 @@ class Persister:
             return False
         return sum(batch.bytes for batch in self._in_flight) < IN_FLIGHT_BYTES_MAX
 
-    async def _write(self, batch: _Batch) -> None:
-        if self._refused:
-            self._ended(batch, _Fate.REFUSED)
-            return
+    def _write(self, batch: _Batch) -> None:
+        """The log takes it now, before this turn's messages are encoded: the disk works meanwhile."""
         began = self._clock.monotonic()
         try:
-            await self._log.write(batch.writes)
+            written = self._log.write(batch.writes)
+        except (NoSpace, Busy) as error:
+            self._refuse(error)
+            self._ended(batch, _Fate.REFUSED)
+        else:
+            task = self._tasks.spawn(self._written(batch, written, began), name="persist")
+            task.add_done_callback(lambda _: written.close())  # had it been cancelled before it began
+
+    async def _written(self, batch: _Batch, written: Coroutine[Any, Any, None], began: float) -> None:
+        try:
+            await written
         except (NoSpace, Busy) as error:
             self._refuse(error)
             self._ended(batch, _Fate.REFUSED)

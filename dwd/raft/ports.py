@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
 from dwd.raft.core.types import Entry, HardState, SnapshotMeta
@@ -146,8 +146,9 @@ class LogStore(Protocol):
         """All of it is running, or known to be broken: the entries need not be held in memory any longer."""
         ...
 
-    async def write(self, writes: Sequence[LogWrite]) -> None:
-        """Returns once all of it is durable (one fdatasync with whatever else was queued). Order is kept.
+    def write(self, writes: Sequence[LogWrite]) -> Coroutine[Any, Any, None]:
+        """Ends once all of it is durable (one fdatasync with whatever else was queued). Order is kept. The work may
+        begin before anybody awaits it.
         Raises StorageFailed; after a failed fdatasync the store refuses everything: the node must stop.
         """
         ...

@@ -60,6 +60,10 @@ class Reads:
     def waiting(self) -> bool:
         return bool(self._arrived)
 
+    def await_applying(self) -> bool:
+        """Whether some know their index, and the machine is not there yet."""
+        return bool(self._applying)
+
     def begin_round(self, now: float) -> ReadId | None:
         """The id of a new round for all that arrived; None if enough rounds are out."""
         out = sum(1 for began, _ in self._rounds.values() if now - began < self._round_seconds)

@@ -212,6 +212,8 @@ class Replica:
             self._soft_state(effects.soft_state)
         if effects.reads:
             self.reads.ready(effects.reads, self.applier.applied)
+            if self.reads.await_applying():
+                self.applier.hurry()
         if effects.reads_refused:
             self.reads.refused(effects.reads_refused)
         for drop in effects.dropped:
@@ -244,7 +246,8 @@ class Replica:
                 self._routes.send(effects.messages_durable)
         if effects.committed:
             self.proposals.committed(effects.committed[-1].index)
-            self.applier.add(effects.committed)
+            soon = self.soft.role is Role.LEADER or self.reads.await_applying()
+            self.applier.add(effects.committed, soon=soon)
 
     def _durable(self, effects: Effects) -> None:
         self._unpersisted -= 1
@@ -290,6 +293,8 @@ class Replica:
         if led and soft.role is not Role.LEADER:
             self.proposals.lost_leadership()
             self.absent.clear()
+        if soft.role is Role.LEADER:
+            self.applier.hurry()
         self._publish_leader()
 
     def _publish_leader(self) -> None:

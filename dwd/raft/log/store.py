@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -122,10 +123,9 @@ class RaftLog:
     def release_recovered(self) -> None:
         self._recovered.clear()
 
-    async def write(self, writes: Sequence[LogWrite]) -> None:
-        futures = [self._submit(part) for part in _parts(writes, self._options.batch_bytes)]
-        for future in futures:
-            _ = await future
+    def write(self, writes: Sequence[LogWrite]) -> Coroutine[Any, Any, None]:
+        """The journal's worker begins at once: under a busy loop a task would be a turn late."""
+        return _all_of([self._submit(part) for part in _parts(writes, self._options.batch_bytes)])
 
     async def read(self, group: GroupId, first: LogIndex, last: LogIndex, bytes_max: int) -> tuple[Entry, ...]:
         index = self._groups.get(group)
@@ -309,6 +309,11 @@ class RaftLog:
                 entries.append(entry)
                 content = content[size:]
         return entries
+
+
+async def _all_of(futures: Sequence[asyncio.Future[Sequence[Position]]]) -> None:
+    for future in futures:
+        _ = await future
 
 
 class _Part:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from dwd.base.errors import Busy, Corrupt, DwError, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Stamp, Term
 from dwd.base.units import MIB
-from dwd.raft.applier import Applier
+from dwd.raft.applier import GATHER_ENTRIES, Applier
 from dwd.raft.core.effects import Accepted, ReadReady
 from dwd.raft.core.messages import Append
 from dwd.raft.core.types import EMPTY_SNAPSHOT, Entry, EntryKind, HardState
@@ -32,6 +34,7 @@ from dwd.runtime.clock import SystemClock
 from dwd.runtime.serial import ThreadLanes
 from dwd.runtime.tasks import Tasks
 from tests.twins.dict_machine import DictDisk, DictMachine
+from tests.twins.manual_clock import ManualClock
 from tests.twins.memory_log import MemoryLogStore
 from tests.twins.raft_cluster import GROUP, until
 
@@ -368,6 +371,48 @@ class TestApplier:
         assert installing.done()
         await until(lambda: applier.applied == 5, "the rest to be applied")
         assert applied == [1, 5]
+        applier.close()
+        await applier.closed()
+        await lanes.close()
+
+    async def test_batches_gather_when_nobody_waits(self) -> None:
+        clock, applied = ManualClock(), list[int]()
+        async with _applying(clock, applied) as applier:
+            applier.add([entry(1, 1, b"a=1")], soon=False)
+            await until(lambda: applied == [1], "the first, after a quiet time, to be applied at once")
+            applier.add([entry(2, 1, b"a=1")], soon=False)
+            applier.add([entry(3, 1, b"a=1")], soon=False)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert applied == [1]
+            await until(lambda: applied == [1, 3], "both in one batch, a little later")
+
+    async def test_a_gathering_batch_is_applied_when_somebody_waits_for_it(self) -> None:
+        clock, applied = ManualClock(), list[int]()
+        async with _applying(clock, applied) as applier:
+            applier.add([entry(1, 1, b"a=1")], soon=False)
+            await until(lambda: applied == [1], "the first")
+            with patch.object(Applier, "_gathered", side_effect=AssertionError("it was not to wait for its time")):
+                applier.add([entry(2, 1, b"a=1")], soon=False)
+                applier.hurry()
+                await until(lambda: applied == [1, 2], "the second at once")
+                applier.add([entry(index, 1, b"a=1") for index in range(3, 3 + GATHER_ENTRIES)], soon=False)
+                await until(lambda: applied[-1] == 2 + GATHER_ENTRIES, "a full batch at once")
+
+
+@asynccontextmanager
+async def _applying(clock: ManualClock, applied: list[int]) -> AsyncIterator[Applier]:
+    """An applier that notes the last index of each batch."""
+    lanes = ThreadLanes(threads=1, name="test")
+    applier = Applier(
+        GROUP, DictMachine(DictDisk()), lanes.lane("group"), open_machines=OpenMachines(1),
+        applied=LogIndex(0), entries_max=1000, bytes_max=MIB,
+        clock=clock, on_applied=lambda entries, _: applied.append(entries[-1].index),
+        on_failed=lambda error: failed("apply", error),
+    )  # fmt: skip
+    try:
+        yield applier
+    finally:
         applier.close()
         await applier.closed()
         await lanes.close()
