@@ -80,9 +80,11 @@ class S3:
         self._signer = S3SigV4Auth(Credentials(s3["access_key"], s3["secret_key"]), "s3", s3["region"])
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, sock_connect=2.0),
-            # aiohttp silently repeats a request whose kept connection broke: so none is kept.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
         )
+
+        # Seen: a put that took effect was reported as "connection refused", for aiohttp had silently sent it again.
+        self._session._retry_connection = False
 
     async def close(self) -> None:
         await self._session.close()
