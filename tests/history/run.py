@@ -55,13 +55,16 @@ def run(
     root: Path, *, seed: int, seconds: float, nodes: int, power: bool = False, say: Callable[[str], None] = print
 ) -> Run:
     """In `root`, which stays; the daemons are stopped."""
-    world = World(root, nodes=nodes, recording=power)
+    world = World(root, nodes=nodes, recording=power, disks=True)
+    good = False
     try:
         world.up()
         say(f"{nodes} nodes run in {world.folder.root}")
-        return run_on(world, root / "history.jsonl", seed=seed, seconds=seconds, power=power, say=say)
+        done = run_on(world, root / "history.jsonl", seed=seed, seconds=seconds, power=power, say=say)
+        good = done.good
     finally:
-        world.down()
+        world.down(keep=not good)
+    return done
 
 
 def run_on(

@@ -23,6 +23,7 @@ from dwd.base.clock import Rng
 from dwd.base.errors import Unavailable
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.undo_log import drop_unsynced
+from tests.history.disks import SmallDisks
 
 CLOCK = SystemClock()
 COMPACT_OFTEN = "\n[raft]\nsnapshot_entries = 400\ntrailing_entries = 100\n"
@@ -36,13 +37,18 @@ _FAULTS = "faults.json"
 class World:
     """`up` once, `down` always. The methods block: call them on threads."""
 
-    def __init__(self, root: Path, *, nodes: int, profile: str = "auto", recording: bool = False) -> None:
-        """`recording`: nodes remember what is not synced, so that `cut_power` can take it back."""
+    def __init__(
+        self, root: Path, *, nodes: int, profile: str = "auto", recording: bool = False, disks: bool = False
+    ) -> None:
+        """`recording`: nodes remember what is not synced, so that `cut_power` can take it back. `disks`: each node's
+        data lies on a small file system of its own, where mounting is allowed: then a full disk is full for SQLite too.
+        """
         self.folder = DevFolder(root=root / "cluster")
         self._undo = root / "undo"
         self._nodes = nodes
         self._profile = profile
         self._recording = recording
+        self._disks = SmallDisks() if disks else None
         self._rules: dict[str, Any] = {"cut": [], "delay_ms": [], "clock_ms": {}, "full": []}
         self._lock = threading.Lock()
         self._read: dict[str, int] = {}
@@ -54,6 +60,8 @@ class World:
     def up(self) -> None:
         self.folder.root.mkdir(parents=True)
         os.environ.setdefault("XDG_CONFIG_HOME", str(self.folder.root / "home"))
+        if self._disks is not None:
+            self._disks.mount([self.folder.data(f"n{number + 1}") for number in range(self._nodes)])
         self._write_rules()
         options = ("--faults", str(self._rules_path))
         self.document = cluster.up(
@@ -67,9 +75,14 @@ class World:
             self.start(*self.names)
         cluster.wait_ready(self.folder, list(load_plan(self.folder).nodes), lambda _: None)
 
-    def down(self) -> None:
-        if self.folder.plan.exists():
-            _ = processes.stop(self.folder, self.names)
+    def down(self, *, keep: bool = False) -> None:
+        """Stop every daemon. `keep` what was on disks of their own, which go."""
+        try:
+            if self.folder.plan.exists():
+                _ = processes.stop(self.folder, [node.name for node in load_plan(self.folder).nodes])
+        finally:
+            if self._disks is not None:
+                self._disks.unmount(keep=keep)
 
     @property
     def names(self) -> list[str]:
@@ -164,7 +177,11 @@ class World:
         self._set("clock_ms", {self.id(name): offset for name, offset in offsets_ms.items()})
 
     def fill(self, names: Iterable[str]) -> None:
-        self._set("full", [self.id(name) for name in names])
+        full = set(names)
+        if self._disks is not None and self._disks.mounted:
+            self._disks.fill([self.folder.data(name) for name in self.names if name in full])
+        else:
+            self._set("full", [self.id(name) for name in full])
 
     @property
     def _rules_path(self) -> Path:

@@ -14,7 +14,10 @@ def reply(**changes: Any) -> pb.ClusterStatusReply:
     """Of a cluster with nothing wrong."""
     made = pb.ClusterStatusReply(layout_epoch=changes.get("layout_epoch", 1))
     made.nodes.add(name="n1", id="01", state="up")
-    made.nodes.add(name="n2", id="02", state=changes.get("node", "up"))
+    clock = changes.get("clock", 0.0)
+    made.nodes.add(
+        name="n2", id="02", state=changes.get("node", "up"), clock_offset_seconds=clock, clock_off=abs(clock) > 0.5
+    )
     for group in (0, 1):
         info = made.groups.add(group=group, kind=status.kind_of(group), leader=changes.get("leader", "01"))
         info.members.add(node="01", state="leader", leader=True)
@@ -30,6 +33,13 @@ def reply(**changes: Any) -> pb.ClusterStatusReply:
     [
         ({}, "healthy", [], True),
         ({"node": "unreachable"}, "degraded", ["node n2 is unreachable"], True),
+        (
+            {"clock": -86400.04},
+            "degraded",
+            ["node n2: its clock is 86400.0 s behind that of the others; it leads no group"],
+            True,
+        ),
+        ({"clock": 0.3}, "healthy", [], True),
         ({"device": "failed"}, "degraded", ["device d1 is failed: smoke"], True),
         ({"device": "lost"}, "healthy", [], True),
         ({"device": "retired"}, "healthy", [], True),
