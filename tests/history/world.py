@@ -151,12 +151,10 @@ class World:
                 processes.signal_node(self.folder, name, number)
 
     def ended(self) -> list[str]:
-        """Nodes that ought to run and do not."""
-        return [
-            name
-            for name in self.names
-            if name not in self.down_on_purpose and processes.live_pid(self.folder, name) is None
-        ]
+        """Nodes that ought to run and do not: before the look as after it, for the nemesis is at work meanwhile."""
+        wanted = [name for name in self.names if name not in self.down_on_purpose]
+        dead = [name for name in wanted if processes.live_pid(self.folder, name) is None]
+        return [name for name in dead if name not in self.down_on_purpose]
 
     def revive(self, name: str) -> bool:
         """Start a node again that found its disk full when it started, as a supervisor does. Whether it was that."""
