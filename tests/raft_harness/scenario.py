@@ -4,6 +4,7 @@
     tick R [N]                 let time pass at R
     rounds R N                 tick R and deliver everything, N times; shows only R's status
     hinder R                   R cannot write for now; tell it at a tick
+    bar R | allow R            R must not stand or lead (its clock is wrong, its state in quarantine), or may again
     clock SECONDS              move everybody's clock, without a tick
     campaign R                 tick R until it stands
     lead R                     all others run out of patience, R stands, all is delivered; shows only R's status
@@ -196,6 +197,12 @@ class Scenario:
 
     def do_hinder(self, replica: str) -> None:
         self.shell(replica).node.tick(hindered=True)
+
+    def do_bar(self, replica: str) -> None:
+        self.shell(replica).node.allow_leading(allowed=False)
+
+    def do_allow(self, replica: str) -> None:
+        self.shell(replica).node.allow_leading(allowed=True)
 
     def do_rounds(self, replica: str, count: str) -> None:
         for _ in range(int(count)):
