@@ -38,6 +38,10 @@ MEMBERS_MAX = 7
 """More would be fed more slowly here than a leader writes."""
 
 
+QUEUE_SOFT_MAX = 50
+"""Past this the network is faster, else a large group would have ever more messages under way."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostility:
     """Chances a step. `rot` takes the last synced write from one crashing replica at a time."""
@@ -75,6 +79,13 @@ CALM = Hostility(
 )
 
 
+SMALL = NodeOptions(
+    append_entries_max=5, append_bytes_max=700, inflight_messages_max=3, inflight_bytes_max=2000,
+    cache_bytes_max=300, apply_bytes_max=2000, caught_up_entries=2, uncommitted_bytes_max=4000,
+)  # fmt: skip
+"""Bounds that are met all the time."""
+
+
 @dataclass(slots=True)
 class Simulation:
     seed: int
@@ -84,12 +95,7 @@ class Simulation:
     timed: bool = False
     """Ticks follow one time on all replicas, give or take their clocks' drift; else they come at random."""
     hostility: Hostility = field(default_factory=Hostility)
-    options: NodeOptions = field(
-        default_factory=lambda: NodeOptions(
-            append_entries_max=5, append_bytes_max=700, inflight_messages_max=3, inflight_bytes_max=2000,
-            cache_bytes_max=300, apply_bytes_max=2000, caught_up_entries=2, uncommitted_bytes_max=4000,
-        )
-    )  # fmt: skip
+    options: NodeOptions = SMALL
     rng: SeededRng = field(init=False)
     disks: dict[ReplicaId, Disk] = field(default_factory=dict)
     shells: dict[ReplicaId, Shell] = field(default_factory=dict)
@@ -216,7 +222,8 @@ class Simulation:
         if not alive:
             return
         if self.network and rng.chance(0.8):
-            self.deliver()
+            for _ in range(1 + len(self.network) // QUEUE_SOFT_MAX):
+                self.deliver()
         shell = self.shells[rng.choose(alive)]
         self.unix_ms += rng.below(3)
         if self.timed:
@@ -287,6 +294,8 @@ class Simulation:
         read = ReadId(self.new_id())
         self.reads[read] = self.floor
         shell.node.read_index(read)
+        alone = len(shell.node._state.configurations.voters) == 1
+        self.counts["lease read"] += not alone and any(r.read == read for r in shell.node._state.outbox.reads)
 
     def change(self) -> None:
         """The leader is asked for a change that mostly makes sense, or for several at once."""
@@ -456,4 +465,4 @@ def machine_digests(simulation: Simulation) -> dict[int, set[int]]:
     return found
 
 
-__all__ = ["CALM", "Accepted", "Hostility", "Simulation", "SnapshotMeta", "machine_digests"]
+__all__ = ["CALM", "SMALL", "Accepted", "Hostility", "Simulation", "SnapshotMeta", "machine_digests"]
