@@ -27,7 +27,10 @@ Link = tuple[str, str]
 class Nemesis:
     """`run` until told to stop; it heals what it did before it returns."""
 
-    def __init__(self, world: World, history: History, seed: int, began: float, *, power: bool) -> None:
+    def __init__(
+        self, world: World, history: History, seed: int, began: float, *, power: bool, only: Sequence[str] = ()
+    ) -> None:
+        """`only` these faults, if there are any."""
         self._world = world
         self._history = history
         self._began = began
@@ -40,11 +43,16 @@ class Nemesis:
             (3, "isolate"), (3, "isolate one way out"), (3, "isolate one way in"), (3, "partition"), (2, "cut a link"),
             (2, "bridge"), (2, "slow"), (4, "skew clocks"),
         )  # fmt: skip
+        if only:
+            self._process_faults = tuple(fault for fault in self._process_faults if fault[1] in only)
+            self._network_faults = tuple(fault for fault in self._network_faults if fault[1] in only)
 
     async def run(self, stopping: Callable[[], bool]) -> None:
         async with asyncio.TaskGroup() as tracks:
-            _ = tracks.create_task(self._hurt_processes(stopping, self._rngs[0]))
-            _ = tracks.create_task(self._hurt_network(stopping, self._rngs[1]))
+            if self._process_faults:
+                _ = tracks.create_task(self._hurt_processes(stopping, self._rngs[0]))
+            if self._network_faults:
+                _ = tracks.create_task(self._hurt_network(stopping, self._rngs[1]))
 
     # -- processes and disks ------------------------------------------------------------------------------------
 
@@ -116,14 +124,14 @@ class Nemesis:
         self._world.set_clocks({})
 
     async def _victims(self, rng: SeededRng, *, everybody: bool = False) -> tuple[str, ...]:
-        """A minority, as often as not with the leader in it; now and then half or more."""
+        """A minority, mostly with the leader in it; now and then half or more."""
         names = self._world.names
         if everybody:
             return tuple(names)
         minority = (len(names) - 1) // 2
         count = 1 + rng.below(minority) if rng.below(8) else minority + 1
         drawn = sorted(names, key=lambda _: rng.bits(30))
-        leader = await asyncio.to_thread(self._world.leader) if rng.below(2) else None
+        leader = await asyncio.to_thread(self._world.leader) if rng.below(3) else None
         if leader is not None:
             drawn = [leader, *(name for name in drawn if name != leader)]
         return tuple(drawn[:count])

@@ -52,7 +52,14 @@ class Run:
 
 
 def run(
-    root: Path, *, seed: int, seconds: float, nodes: int, power: bool = False, say: Callable[[str], None] = print
+    root: Path,
+    *,
+    seed: int,
+    seconds: float,
+    nodes: int,
+    power: bool = False,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = print,
 ) -> Run:
     """In `root`, which stays; the daemons are stopped."""
     world = World(root, nodes=nodes, recording=power, disks=True)
@@ -60,7 +67,7 @@ def run(
     try:
         world.up()
         say(f"{nodes} nodes run in {world.folder.root}")
-        done = run_on(world, root / "history.jsonl", seed=seed, seconds=seconds, power=power, say=say)
+        done = run_on(world, root / "history.jsonl", seed=seed, seconds=seconds, power=power, only=only, say=say)
         good = done.good
     finally:
         world.down(keep=not good)
@@ -68,21 +75,33 @@ def run(
 
 
 def run_on(
-    world: World, path: Path, *, seed: int, seconds: float, power: bool = False, say: Callable[[str], None] = print
+    world: World,
+    path: Path,
+    *,
+    seed: int,
+    seconds: float,
+    power: bool = False,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = print,
 ) -> Run:
     """On a cluster that is up, and is left so. The history is written to `path`."""
     with path.open("w") as writer:
         history = History(seed=seed, minutes=seconds / 60, writer=writer)
         history.begin()
-        troubles = asyncio.run(_play(world, history, seed=seed, seconds=seconds, power=power, say=say))
+        troubles = asyncio.run(
+            _play(
+                world, history, seconds, lambda began: Nemesis(world, history, seed, began, power=power, only=only), say
+            )
+        )
     world.read_logs()
     troubles += [f"a daemon raised an alarm: {line}" for line in world.alarms[:5]]
     return Run(path=path, verdict=judge(history), counts=counts(history), troubles=tuple(troubles))
 
 
 async def _play(
-    world: World, history: History, *, seed: int, seconds: float, power: bool, say: Callable[[str], None]
+    world: World, history: History, seconds: float, make: Callable[[float], Nemesis], say: Callable[[str], None]
 ) -> list[str]:
+    """`make` the nemesis, given when it all began."""
     troubles: list[str] = []
     s3 = S3(world.s3, {name: world.endpoint(name) for name in world.names})
     keys, began = Keys(), CLOCK.monotonic()
@@ -93,8 +112,8 @@ async def _play(
 
     try:
         await _make_bucket(s3, world)
-        clients = [Client(number, seed, s3, keys, history, began) for number in range(CLIENTS)]
-        nemesis = Nemesis(world, history, seed, began, power=power)
+        clients = [Client(number, history.seed, s3, keys, history, began) for number in range(CLIENTS)]
+        nemesis = make(began)
         try:
             async with asyncio.TaskGroup() as together:
                 for client in clients:
@@ -175,13 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--no-power", action="store_true", help="no power losses")
+    parser.add_argument("--only", default="", help="these faults, divided by commas: isolate,pause past election")
     parser.add_argument("--dir", type=Path, default=None, help="kept; default: a temporary one, kept after a failure")
     asked = parser.parse_args(arguments)
     seed = asked.seed if asked.seed is not None else SystemRng().below(1_000_000)
     root = asked.dir or Path(tempfile.mkdtemp(prefix="dwd-history-"))
     root.mkdir(parents=True, exist_ok=True)
     _say(f"seed {seed}: make history MINUTES={asked.minutes:g} SEED={seed}")
-    done = run(root, seed=seed, seconds=60 * asked.minutes, nodes=asked.nodes, power=not asked.no_power, say=_say)
+    only = tuple(word.strip() for word in asked.only.split(",") if word.strip())
+    power, seconds = not asked.no_power, 60 * asked.minutes
+    done = run(root, seed=seed, seconds=seconds, nodes=asked.nodes, power=power, only=only, say=_say)
     _say(str(done))
     if done.good and asked.dir is None:
         shutil.rmtree(root, ignore_errors=True)
