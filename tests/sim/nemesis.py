@@ -49,6 +49,7 @@ class Nemesis:
             "partition": self._partition,
             "one_way": lambda: self._one_way(self._any()),
             "isolate_leader": self._isolate_leader,
+            "succession": self._succession,
             "storm": self._storm,
             "pause": self._pause,
             "slow_disk": self._slow_disk,
@@ -188,10 +189,35 @@ class Nemesis:
             cut |= {(other, leader.id) for other in others}
         self._cut(cut)
 
-    def _cut(self, cut: set[tuple[NodeId, NodeId]]) -> None:
+    def _succession(self) -> None:
+        """Leaders fall one after another, soon after they rose, each with entries that few others have; then all come
+        back at about the same time (figure 8 of the paper).
+        """
+        group = GROUPS[self._rng.below(4) > 0]
+        until = self._world.loop.time() + self._rng.uniform(3, 9)
+
+        async def going() -> None:
+            fallen: set[NodeId] = set()
+            while self._world.loop.time() < until and not self._healing and len(fallen) < 3:
+                await asyncio.sleep(self._rng.uniform(0.01, 0.4))
+                leader = self._world.leader(group)
+                if leader is None or leader.id in fallen:
+                    continue
+                fallen.add(leader.id)
+                if self._rng.below(3) == 0:
+                    self._kill(leader, power=bool(self._rng.below(2)), seconds=until - self._world.loop.time())
+                else:
+                    others = [other.id for other in self._world.nodes if other is not leader]
+                    spared = others[self._rng.below(len(others))] if self._rng.below(2) else None
+                    cut = {(a, b) for o in others if o != spared for a, b in ((leader.id, o), (o, leader.id))}
+                    self._cut(cut, seconds=until - self._world.loop.time())
+
+        self._later(0, going)
+
+    def _cut(self, cut: set[tuple[NodeId, NodeId]], *, seconds: float | None = None) -> None:
         network = self._world.network
         network.cut |= cut
-        self._after(self._seconds(0.3, 4.0), lambda: network.cut.difference_update(cut))
+        self._after(self._seconds(0.3, 4.0) if seconds is None else seconds, lambda: network.cut.difference_update(cut))
 
     def _storm(self) -> None:
         self._world.network.weather = Weather(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -187,11 +188,12 @@ class Network:
             failure: DwError | None = None
             handler = endpoint.handler
             try:
-                async for item in handler.serve_snapshot(source.node, request):  # type: ignore[union-attr]
-                    await asyncio.sleep(self.delay())
-                    while not self.connected(source.node, target):  # noqa: ASYNC110 - what changes is the weather
-                        await asyncio.sleep(SNAPSHOT_POLL_SECONDS)
-                    await items.put((item, None))
+                async with aclosing(handler.serve_snapshot(source.node, request)) as served:  # type: ignore[union-attr]
+                    async for item in served:
+                        await asyncio.sleep(self.delay())
+                        while not self.connected(source.node, target):  # noqa: ASYNC110 - what changes is the weather
+                            await asyncio.sleep(SNAPSHOT_POLL_SECONDS)
+                        await items.put((item, None))
             except DwError as error:
                 failure = error
             await items.put((None, failure))

@@ -15,7 +15,7 @@ KEYS = 16
 OPERATIONS_PER_SECOND = 58.0
 BURST_MAX = 16
 FAULTS_PER_SECOND = 1.15
-SECONDS = 60.0
+SECONDS = 30.0
 """Of faults; then everything is healed and has to come to rest."""
 
 
@@ -42,7 +42,7 @@ class Plan:
 ALWAYS = {
     "crash": 2.0, "power_loss": 2.0, "crash_in_write": 2.0, "partition": 1.5, "one_way": 1.0, "isolate_leader": 1.0,
     "storm": 1.0, "restart": 0.5, "pause": 1.0, "slow_disk": 0.5, "skew": 0.5, "blackout": 0.3,
-    "compact": 1.0, "kill_leader": 1.0,
+    "compact": 1.0, "kill_leader": 1.0, "succession": 1.0,
 }  # fmt: skip
 SOMETIMES = {"lose_replica": 0.7, "transfer": 1.0, "full_disk": 0.4, "failed_sync": 0.4, "away": 0.6}
 

@@ -147,6 +147,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _timer_handle_cancelled(self, handle: events.TimerHandle) -> None:
         """It is skipped when it comes up."""
 
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        """Whoever owns a generator closes it; what is left belongs to processes that died in the middle of it."""
+
     def _write_to_self(self) -> None:
         """Nobody sleeps who could be woken."""
 
