@@ -143,6 +143,13 @@ class Raft(Section):
         description="A shard that nobody used for so long rests: no heartbeats, its database closed, until somebody "
         "wants something of it. 0: none ever rests.",
     )
+    hand_over_seconds: float = Field(
+        default=2.0,
+        ge=0.0,
+        le=30.0,
+        description="How long a node that stops may take to hand what it leads to others, so that nobody waits for an "
+        "election; 0: it does not.",
+    )
     open_databases: int = Field(
         default=64,
         ge=4,

@@ -62,6 +62,7 @@ class Metadata:
                 heartbeat_ticks=raft.heartbeat_ticks,
                 lease_reads=raft.lease_reads,
                 hibernate_seconds=raft.hibernate_seconds,
+                hand_over_seconds=raft.hand_over_seconds,
                 machines_open_max=raft.open_databases,
                 compaction_entries=raft.snapshot_entries,
                 trailing_entries=raft.trailing_entries,

@@ -60,6 +60,8 @@ class Engine:
     ) -> None:
         self.replicas: dict[GroupId, Replica] = {}
         self.broken: dict[GroupId, Broken] = {}
+        self.departing = False
+        """This node is about to stop."""
         self.contacts: dict[NodeId, float] = {}
         """When each node was last heard of, on the monotonic clock."""
         self._clock = clock

@@ -76,6 +76,7 @@ def _fittest(status: NodeStatus) -> ReplicaId:
         and member.priority > 0
         and member.replica in peers
         and peers[member.replica].recent_active
+        and not peers[member.replica].reluctant
         and peers[member.replica].state is not ProgressState.SNAPSHOT
     ]
     if not fit:

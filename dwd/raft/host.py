@@ -24,6 +24,7 @@ from dwd.raft.compaction import Compaction
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
 from dwd.raft.core.types import ZERO_INDEX, Configuration, ConfigurationChange, JointChange, Role
+from dwd.raft.departure import hand_over_all
 from dwd.raft.engine import Engine, stopped
 from dwd.raft.leadership import Leadership, LeadershipCallback
 from dwd.raft.lifecycle import Lifecycle
@@ -79,6 +80,7 @@ class Host:
         """
         self._node = node
         self._log = log
+        self._options = options
         self._transport = transport
         self._snapshots = snapshots
         self._lanes = lanes
@@ -123,7 +125,8 @@ class Host:
     def _surroundings(self, boot: int, options: HostOptions, complaints: Complaints) -> Surroundings:
         engine = self._engine
         return Surroundings(
-            node=self._node, boot=boot, clock=self._clock, guard=self._guard, options=options, complaints=complaints,
+            node=self._node, boot=boot, clock=self._clock, guard=self._guard,
+            departing=lambda: engine.departing, options=options, complaints=complaints,
             log=self._log, persister=self._persister, transport=self._transport, spawn=engine.spawn, nap=engine.nap,
             stir=engine.stir, fail=engine.fail, fetch_snapshot=self._fetch_snapshot,
         )  # fmt: skip
@@ -139,11 +142,18 @@ class Host:
         if self._probe is not None:
             _ = self._tasks.spawn(self._probe.run(), name="clocks")
 
-    async def stop(self) -> None:
-        """Waiting proposals and reads are failed; closes transport and machines, not the log. Safe to call twice.
+    async def stop(self, *, hand_over: bool = True) -> None:
+        """Leaderships are handed over, within `hand_over_seconds`; then waiting proposals and reads are failed.
+        Closes transport and machines, not the log. Safe to call twice.
 
         The way to others is closed first: a node on its way down must not say that its replicas are missing.
         """
+        if hand_over and self._options.hand_over_seconds and not (self._fatal or self._engine.departing):
+            self._engine.departing = True
+            await hand_over_all(
+                self._engine, lambda group, deadline: self.transfer(group, None, deadline=deadline), self._clock,
+                seconds=self._options.hand_over_seconds,
+            )  # fmt: skip
         self._stopped = True
         await self._transport.close()
         await self._tasks.close()

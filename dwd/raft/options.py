@@ -32,6 +32,8 @@ class HostOptions:
     propose_batch_max: int = 1_024
     writes_in_flight: int = 2
     """Log writes handed to the store and not yet durable; what comes meanwhile joins the next one."""
+    hand_over_seconds: float = 2.0
+    """How long a node that stops may take to hand its leaderships over; 0: it does not."""
     machines_open_max: int = 64
     """State machines with open files; the least recently used one is closed for another."""
     apply_entries_max: int = 1_024

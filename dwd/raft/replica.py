@@ -322,7 +322,8 @@ class Replica:
         """A wrong clock keeps this replica from leading, unless nobody else could; a quarantine does in any case."""
         _, configuration = self.configurations[-1]
         leads = self.soft.role is Role.LEADER
-        barred = self._around.guard.bars(now, leads=leads) and len(configuration.voters()) > 1
+        unfit = self._around.guard.bars(now, leads=leads) or (self._around.departing() and not leads)
+        barred = unfit and len(configuration.voters()) > 1
         self.core.allow_leading(allowed=self.quarantined is None and not barred)
 
     def _hindrance(self) -> NoSpace | None:

@@ -40,6 +40,8 @@ class Surroundings:
     clock: Clock
     guard: ClockGuard
     """What time goes into the log, and whether a wrong clock keeps this node from leading."""
+    departing: Callable[[], bool]
+    """This node is about to stop: it takes no leadership any more."""
     options: HostOptions
     complaints: Complaints
     log: LogStore

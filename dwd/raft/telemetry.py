@@ -14,6 +14,7 @@ LOOP_LAG_SECONDS = histogram("dwd.raft.loop_lag_seconds", "How late a tick of th
 SNAPSHOT_BYTES = counter("dwd.raft.snapshot_bytes", "Bytes of snapshots moved", "By")
 REFUSED = counter("dwd.raft.refused", "Raft messages that were not looked at, by reason", "{message}")
 HIBERNATIONS = counter("dwd.raft.hibernations", "Groups that began to rest here, or to work again", "{group}")
+HANDED_OVER = counter("dwd.raft.handed_over", "Leaderships given to another node, by reason", "{group}")
 DROPPED = counter("dwd.raft.dropped", "Raft messages dropped at a full queue", "{message}")
 QUARANTINES = counter("dwd.raft.quarantines", "Replicas whose state was found wrong here", "{replica}")
 RESEEDED = counter("dwd.raft.reseeded", "Quarantined replicas given the leader's state", "{replica}")

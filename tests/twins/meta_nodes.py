@@ -81,7 +81,7 @@ class Node:
 
     async def stop(self) -> None:
         self.client.close()
-        await self.host.stop()
+        await self.host.stop(hand_over=False)
         await self.lanes.close()
         self.databases.close()
 

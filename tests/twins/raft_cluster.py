@@ -73,8 +73,8 @@ class TestNode:
         )
         await self.host.start()
 
-    async def stop(self) -> None:
-        await self.host.stop()
+    async def stop(self, *, hand_over: bool = False) -> None:
+        await self.host.stop(hand_over=hand_over)
         await self.lanes.close()
 
     async def crash(self) -> None:

@@ -19,6 +19,7 @@ def describe(state: State) -> NodeStatus:
             next=progress.next,
             recent_active=progress.recent_active,
             caught_up=is_caught_up(state, replica),
+            reluctant=progress.reluctant,
         )
         for replica, progress in state.progress.items()
     )

@@ -30,6 +30,8 @@ class PeerStatus:
     """Answered within the present check-quorum period."""
     caught_up: bool
     """A learner that may be promoted now."""
+    reluctant: bool
+    """It said that it would rather not lead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

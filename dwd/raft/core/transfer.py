@@ -107,6 +107,7 @@ def _heir(state: State) -> ReplicaId | None:
         if may_lead(state, member)
         and (progress := state.progress.get(member.replica)) is not None
         and progress.recent_active
+        and not progress.reluctant
         and progress.match >= state.commit
     ]
     return max(fit)[2] if fit else None

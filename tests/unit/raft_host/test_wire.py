@@ -94,7 +94,7 @@ class WireNode:
         await self.host.start()
 
     async def stop(self) -> None:
-        await self.host.stop()
+        await self.host.stop(hand_over=False)
         await self.lanes.close()
         await self.vanish()
 
