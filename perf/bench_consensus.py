@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -29,7 +30,7 @@ CONCURRENCIES = (1, 16, 64, 256)
 VERBS = ("put", "get")
 WIDTH_IN_FILES = 150
 WARM_SECONDS = 1.0
-PROBE_SECONDS = {"killed": 4.0, "paused": 6.0, "transfer": 1.5}
+PROBE_SECONDS = {"killed": 4.0, "paused": 6.0, "transferred": 4.0}
 STRIKE_AFTER_SECONDS = 0.5
 
 
@@ -61,6 +62,8 @@ class Bench:
         found: dict[str, list[float]] = {}
         for _ in range(times):
             for system in self._systems:
+                if what == "transferred" and not system.can_transfer:
+                    continue
                 took = self._strike(system, what)
                 if took is None:
                     self._console.print(f"  {system.name}: no write in {PROBE_SECONDS[what]:.0f} s", style="red")
@@ -70,22 +73,28 @@ class Bench:
             self._figures.failovers.append(Failover(system=name, what=f"leader {what}", seconds=tuple(seconds)))
 
     def _strike(self, system: System, what: str) -> float | None:
-        """Seconds until the first write begun afterwards succeeded."""
+        """Seconds until the first write begun afterwards succeeded; of a transfer the longest time without one."""
         leader = system.leader()
         system.order(verb="probe", seconds=STRIKE_AFTER_SECONDS + PROBE_SECONDS[what])
         time.sleep(STRIKE_AFTER_SECONDS)
         struck = time.monotonic()
-        if what == "killed":
-            system.kill(leader)
-        else:
-            system.pause(leader)
+        match what:
+            case "killed":
+                system.kill(leader)
+            case "paused":
+                system.pause(leader)
+            case _:
+                system.transfer()
         done = system.answer()["begun_ended"]
         if what == "killed":
             system.restart(leader)
-        else:
+        elif what == "paused":
             system.resume(leader)
         _ = system.leader()
         self._settle(system)
+        if what == "transferred":
+            ends = sorted(ended for _, ended in done if ended > struck)
+            return max(after - before for before, after in pairwise(ends)) if len(ends) > 1 else None
         ends = [ended for begun, ended in done if begun > struck]
         return min(ends) - struck if ends else None
 
@@ -107,12 +116,14 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of one turn")
     parser.add_argument("--kills", type=int, default=-1, help="leaders killed, of each system")
     parser.add_argument("--pauses", type=int, default=-1, help="leaders paused, of each system")
+    parser.add_argument("--transfers", type=int, default=-1, help="leaderships handed over")
     parser.add_argument("--against", type=Path, help="another tree of this project, measured as one more system")
     parser.add_argument("--pysyncobj", type=Path, help="a virtual environment that has it; default: make one")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
     rounds = options.rounds or (2 if options.quick else 5)
     kills = options.kills if options.kills >= 0 else (3 if options.quick else 20)
     pauses = options.pauses if options.pauses >= 0 else (1 if options.quick else 5)
+    transfers = options.transfers if options.transfers >= 0 else (3 if options.quick else 10)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH_IN_FILES)
@@ -130,7 +141,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
             system.connect()
         bench = Bench(systems, figures, console)
         bench.rates(verbs=options.verbs, concurrencies=options.concurrencies, rounds=rounds, seconds=options.seconds)
-        for what, times in (("killed", kills), ("paused", pauses)):
+        for what, times in (("killed", kills), ("paused", pauses), ("transferred", transfers)):
             if times:
                 bench.failovers(what, times)
         figures.show(console)

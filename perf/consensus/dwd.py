@@ -16,6 +16,8 @@ class Dwd(System):
     name = "dwd"
     note = "dwd: fsync, mutual TLS, PutObject with inline bytes and GetObject over the stream that nodes use"
 
+    can_transfer = True
+
     def __init__(self, folder: Path, root: Path = ROOT) -> None:
         """`root` is the tree whose code runs, for comparing two of them."""
         super().__init__(folder)
@@ -43,6 +45,9 @@ class Dwd(System):
                 break
         self._document = json.loads((self.folder / "cluster.json").read_text())
         self._take_pids()
+
+    def transfer(self) -> None:
+        self._dwctl("raft", "transfer", "1")
 
     def stop(self) -> None:
         self._dwctl("dev", "down", "--dir", str(self.folder), check=False)

@@ -28,6 +28,7 @@ class System(ABC):
     note: str
     """What must be known to read its figures."""
     reads_linearizable = True
+    can_transfer = False
     noisy = False
     """Its client prints warnings that say nothing of us."""
 
@@ -86,6 +87,10 @@ class System(ABC):
 
     def resume(self, member: int) -> None:
         os.kill(self.pids[member], signal.SIGCONT)
+
+    def transfer(self) -> None:
+        """Have the leader hand over; only where `can_transfer`."""
+        raise NotImplementedError(f"{self.name} is not asked to")
 
     def cpu_seconds(self) -> float:
         """User and system time of all members so far; of those that live."""

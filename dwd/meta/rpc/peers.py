@@ -21,6 +21,7 @@ from dwd.base.units import MIB
 from dwd.meta import codec
 from dwd.meta.core.outcome import Outcome, decode_outcome
 from dwd.meta.core.query import Query
+from dwd.meta.rpc.silence import Silence
 from dwd.pb.meta.v1 import meta_pb2, meta_pb2_grpc
 from dwd.rpc.channels import Channels
 from dwd.rpc.errors import translate
@@ -31,6 +32,8 @@ A = TypeVar("A")
 PENDING_MAX = 4_096
 """Requests to one peer without an answer; past it callers get Busy."""
 BATCH_BYTES_MAX = 4 * MIB
+LOOK_SECONDS = 0.1
+"""Between looks at whether the peer answers, while somebody waits."""
 
 _log = structlog.get_logger("dwd.meta")
 
@@ -85,6 +88,8 @@ class _Waiting:
     mutation: bool
     answer: asyncio.Future[meta_pb2.Reply]
     sent: bool = False
+    since: float = float("inf")
+    """When it was sent: a connection that is being made is no silence."""
 
 
 class _Link:
@@ -98,10 +103,13 @@ class _Link:
         self._outbox: deque[tuple[int, meta_pb2.Request]] = deque()
         self._wake = asyncio.Event()
         self._next = 1
+        self._silence = Silence()
+        self._looking: asyncio.TimerHandle | None = None
 
     async def ask(self, group: GroupId, seconds: float, body: dict[str, bytes]) -> meta_pb2.Reply:
         if max(len(self._waiting), len(self._outbox)) >= PENDING_MAX:
             raise Busy("meta.peer_busy", f"{PENDING_MAX} requests wait for the node's answer")
+        self._silence.admit(group, (other.group for other in self._waiting.values()))
         number = self._next
         self._next += 1
         request = meta_pb2.Request(id=number, group=group, milliseconds_left=max(1, int(seconds * 1000)))
@@ -109,9 +117,12 @@ class _Link:
             request.proposal = body["proposal"]
         else:
             request.question = body["question"]
-        future: asyncio.Future[meta_pb2.Reply] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[meta_pb2.Reply] = loop.create_future()
         waiting = _Waiting(group=group, mutation="proposal" in body, answer=future)
         self._waiting[number] = waiting
+        if self._looking is None:
+            self._looking = loop.call_later(LOOK_SECONDS, self._look)
         self._outbox.append((number, request))
         self._wake.set()
         try:
@@ -123,9 +134,7 @@ class _Link:
             self._waiting.pop(number, None)
 
     def give_up(self, group: GroupId) -> None:
-        for waiting in list(self._waiting.values()):
-            if waiting.group == group and not waiting.answer.done():
-                waiting.answer.set_exception(_unanswered(waiting, "the group has another leader now"))
+        self._fail_waiting({group}, "the group has another leader now")
 
     async def run(self) -> None:
         """Until the stream breaks."""
@@ -148,10 +157,32 @@ class _Link:
                     waiting.answer.set_exception(_unanswered(waiting, reason.message))
 
     def _deliver(self, batch: meta_pb2.ReplyBatch) -> None:
+        now = asyncio.get_running_loop().time()
         for reply in batch.replies:
             waiting = self._waiting.get(reply.id)
-            if waiting is not None and not waiting.answer.done():
+            if waiting is None:
+                self._silence.over()
+                continue
+            self._silence.heard(waiting.group, now)
+            if not waiting.answer.done():
                 waiting.answer.set_result(reply)
+
+    def _look(self) -> None:
+        """While somebody waits: does the node answer at all?"""
+        self._looking = None
+        if not self._waiting or self.broken:
+            return
+        loop = asyncio.get_running_loop()
+        waiting = ((waiting.group, waiting.since) for waiting in self._waiting.values() if not waiting.answer.done())
+        silent = self._silence.fallen(waiting, loop.time())
+        if silent:
+            self._fail_waiting(silent, "it is silent")
+        self._looking = loop.call_later(LOOK_SECONDS, self._look)
+
+    def _fail_waiting(self, groups: set[GroupId], why: str) -> None:
+        for waiting in self._waiting.values():
+            if waiting.group in groups and not waiting.answer.done():
+                waiting.answer.set_exception(_unanswered(waiting, why))
 
     async def _write(self, stream: Any) -> None:
         """Not an iterator handed to gRPC: that one would stay behind, and be complained of, when a stream breaks."""
@@ -168,6 +199,7 @@ class _Link:
 
     def _take(self) -> meta_pb2.RequestBatch:
         """What waits, up to BATCH_BYTES_MAX; nothing of those who gave up."""
+        now = asyncio.get_running_loop().time()
         taken: list[meta_pb2.Request] = []
         size = 0
         while self._outbox and size < BATCH_BYTES_MAX:
@@ -175,7 +207,7 @@ class _Link:
             waiting = self._waiting.get(number)
             if waiting is None:
                 continue
-            waiting.sent = True
+            waiting.sent, waiting.since = True, now
             taken.append(request)
             size += len(request.proposal) + len(request.question)
         return meta_pb2.RequestBatch(requests=taken)
