@@ -113,6 +113,8 @@ class Client:
         async def work(client: MetaClient) -> Receipt:
             return await client.keyed(command, deadline=invoked + PATIENCE_SECONDS)
 
+        under_way = Event(process=self._name, op=op, key=key, argument=argument, invoked=invoked, returned=None)
+        self._world.under_way[under_way] = None
         try:
             receipt = await node.run(work)
         except asyncio.CancelledError:
@@ -130,6 +132,8 @@ class Client:
             self._note(op, key, argument, invoked, result=True if op is Op.PUT_IF else receipt.existed)
             if value is not None:
                 self._world.acknowledged(key, receipt.index, value)
+        finally:
+            del self._world.under_way[under_way]
 
     # -- notes --------------------------------------------------------------------------------------------------
 
