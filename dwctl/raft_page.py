@@ -58,6 +58,7 @@ def reasons(found: consensus_pb2.RaftStatusReply) -> list[str]:
     for group in found.groups:
         if not group.leader:
             told.append(f"group {group.group} ({group.kind}) has no leader")
+        told += [f"group {group.group}: {m.own.alarm}" for m in group.members if m.own.alarm]
         told += [
             f"group {group.group}: the replica on {names.get(m.node, m.node)} is {_trouble(m)}"
             for m in group.members

@@ -13,6 +13,7 @@ from dwd.base.clock import Clock, Rng
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, LogIndex, NodeId
 from dwd.meta import deletion
+from dwd.meta.core.apply import Checkpoint
 from dwd.meta.core.control.commands import ControlCommand
 from dwd.meta.core.control.rows import shard_key
 from dwd.meta.core.query import Query
@@ -34,6 +35,7 @@ from dwd.meta.peers import Peers
 from dwd.meta.proposer import Proposer
 from dwd.meta.router import Router
 from dwd.meta.store.databases import Databases
+from dwd.meta.store.row_hash import DEFINITION
 from dwd.meta.view import ControlView
 from dwd.raft.core.types import ZERO_INDEX
 
@@ -83,6 +85,10 @@ class MetaClient:
     async def shard(self, group: GroupId, command: ShardCommand, *, deadline: float) -> Receipt:
         """Propose to a shard by its group."""
         return await self._proposer.propose(group, command, deadline=deadline)
+
+    async def checkpoint(self, group: GroupId, *, deadline: float) -> Receipt:
+        """Have every replica record its state hash, at the index of the receipt."""
+        return await self._proposer.propose(group, Checkpoint(definition=DEFINITION), deadline=deadline)
 
     async def read(self, query: Query[A], *, deadline: float) -> A:
         """Linearizable answer: a keyed query from the owner of its (bucket, key), a control query from control."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from dwd.meta.audit import Audit
 from dwd.meta.client import MetaClient
 from dwd.meta.local import LocalGroups
 from dwd.meta.rpc.peers import GrpcPeers
@@ -30,6 +31,7 @@ SNAPSHOT_THREADS = 4
 class Metadata:
     host: Host
     client: MetaClient
+    audit: Audit
 
     @classmethod
     @asynccontextmanager
@@ -70,7 +72,8 @@ class Metadata:
             on_fatal=around.on_fatal,
             clocks=clocks,
         )
-        network.server.add(MetaService(LocalGroups(host, databases), around.clock).register)
+        audit = Audit(host)
+        network.server.add(MetaService(LocalGroups(host, databases), audit, around.clock).register)
         peers = GrpcPeers(network.channels, around.clock)
         client = MetaClient(
             node=around.identity.node_id,
@@ -83,7 +86,7 @@ class Metadata:
         try:
             await host.start()
             network.follow(around, client.view)
-            yield cls(host=host, client=client)
+            yield cls(host=host, client=client, audit=audit)
         finally:
             client.close()
             await peers.close()

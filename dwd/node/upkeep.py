@@ -22,9 +22,12 @@ from dwd.blocks.store import ErasureBlockStore, StoreOptions
 from dwd.blocks.upkeep import CompactionWorker, IndexWorker, OrphanOptions, OrphanWorker
 from dwd.meta.catalogue import ClientCatalogue
 from dwd.meta.core.control.rows import NodeAddresses
+from dwd.meta.rpc.audits import GrpcAudits
+from dwd.meta.workers.checkpoint import CheckpointWorker
 from dwd.meta.workers.deletion import DeletionWorker
 from dwd.meta.workers.liveness import LivenessWorker
 from dwd.meta.workers.membership import MembershipWorker
+from dwd.meta.workers.scan import SCAN_PACE, ScanWorker
 from dwd.meta.workers.upkeep import UpkeepWorker
 from dwd.node.announce import AnnounceWorker, LayoutWorker
 from dwd.node.block_owner import MetaBlockOwner
@@ -45,8 +48,9 @@ _log = structlog.get_logger("dwd.node")
 
 WOKEN_BY_CONTROL = ("node.announce", "blocks.layout", "meta.membership")
 """Workers that look again at once when control changed."""
-UNPACED = ("meta.membership", "meta.liveness")
-"""Workers whose time is spent waiting for others, and whose delay is a group's risk."""
+PACES = {"meta.membership": PACE_FULL, "meta.liveness": PACE_FULL, "meta.checkpoint": PACE_FULL, "meta.scan": SCAN_PACE}
+"""Of workers that do not go at the default pace: most of these spend their time waiting for others, and their delay is
+a group's risk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +129,7 @@ class Upkeep:
                 return
             unwatch()
             for worker in (*self._cluster_workers(addresses), *self._block_workers()):
-                self.workers.add(worker, pace=PACE_FULL if worker.name in UNPACED else PACE_DEFAULT)
+                self.workers.add(worker, pace=PACES.get(worker.name, PACE_DEFAULT))
             for name in WOKEN_BY_CONTROL:
                 view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
 
@@ -160,6 +164,16 @@ class Upkeep:
             LivenessWorker(node=around.identity.node_id, client=meta, host=self.metadata.host, clock=around.clock),
             UpkeepWorker(client=meta, clock=around.clock),
             DeletionWorker(client=meta, clock=around.clock),
+            ScanWorker(host=self.metadata.host, audit=self.metadata.audit),
+            CheckpointWorker(
+                node=around.identity.node_id,
+                host=self.metadata.host,
+                client=meta,
+                audit=self.metadata.audit,
+                audits=GrpcAudits(self.network.channels),
+                clock=around.clock,
+                rescan=lambda: self.workers.wake(ScanWorker.name),
+            ),
         )
 
     def _block_workers(self) -> tuple[Worker, ...]:

@@ -18,6 +18,7 @@ from typing import TypeVar
 import structlog
 
 from dwd.base.errors import Corrupt, NoSpace, SafetyRefused, StorageFailed
+from dwd.raft.core.types import MemberRole
 from dwd.raft.engine import Engine
 from dwd.raft.ports import StateMachine
 from dwd.raft.replica import Replica
@@ -38,10 +39,10 @@ class Quarantines:
         if replica.quarantined is not None:
             return
         voters = replica.core.status().configuration.voters()
-        if len(voters) < 2 and any(voter.replica == replica.id for voter in voters):
+        if not any(voter.role is MemberRole.VOTER for voter in voters if voter.replica != replica.id):
             raise SafetyRefused(
                 "raft.quarantine_alone",
-                f"the only voter of group {replica.group} has nobody to be re-seeded by",
+                f"the only voter with data of group {replica.group} has nobody to be re-seeded by",
                 hint="restore the group from a backup, or add voters",
             )
         replica.applier.halt()

@@ -167,7 +167,11 @@ def replica_message(node: NodeId, status: GroupStatus, missing: frozenset[NodeId
         log_bytes=status.log_bytes,
         tail_doubt=status.tail_doubt,
         failed=str(status.failed) if status.failed is not None else "",
+        quarantined=status.quarantined or "",
+        alarm=status.alarm or "",
     )
+    if status.state_hash is not None:
+        made.state_hash, made.state_hash_index = status.state_hash.digest.hex(), status.state_hash.index
     if status.snapshot is not None:
         made.snapshot.CopyFrom(_transfer(status.snapshot))
     _add_members(made, status, missing)

@@ -90,6 +90,7 @@ async def cluster_status(context: AdminContext) -> pb.ClusterStatusReply:
     _add_nodes(reply, topology, heard)
     _add_devices(reply, topology, heard)
     _add_groups(reply, (CONTROL_GROUP, *context.meta.shards()), heard.values())
+    _add_quarantines(reply, heard)
     for answer in heard.values():
         reply.usage.objects += answer.usage.objects
         reply.usage.bytes += answer.usage.bytes
@@ -148,6 +149,20 @@ def _add_groups(reply: pb.ClusterStatusReply, groups: Iterable[GroupId], answers
         reply.groups.append(info)
 
 
+def _add_quarantines(reply: pb.ClusterStatusReply, heard: dict[NodeId, pb.NodeStatusReply]) -> None:
+    """What a replica's own node knows of it, and its leader does not; and what a leader cannot mend."""
+    told = {(hex_id(node), group.group): group for node, answer in heard.items() for group in answer.groups}
+    for group in reply.groups:
+        group.quarantined = ""
+        for member in group.members:
+            own = told.get((member.node, group.group))
+            if own is not None and own.quarantined:
+                member.state = "quarantined"
+                group.quarantined = own.quarantined
+            if own is not None and own.alarm:
+                group.alarm = own.alarm
+
+
 def _judge(reply: pb.ClusterStatusReply) -> None:
     """Health in one word, and a sentence for each thing that is not as it should be."""
     reasons = [f"node {n.name or n.id} is {n.state}" for n in reply.nodes if n.state != "up"]
@@ -166,6 +181,13 @@ def _judge(reply: pb.ClusterStatusReply) -> None:
         for member in group.members
         if member.state in {"missing", "failed"}
     ]
+    reasons += [
+        f"group {group.group}: the replica on node {member.node} is quarantined, being re-seeded: {group.quarantined}"
+        for group in reply.groups
+        for member in group.members
+        if member.state == "quarantined"
+    ]
+    reasons += [f"group {group.group}: {group.alarm}" for group in reply.groups if group.alarm]
     reasons += [
         f"device {d.id} is {d.state}{': ' + d.reason if d.reason else ''}"
         for d in reply.devices
@@ -209,6 +231,8 @@ def group_info(status: GroupStatus) -> pb.GroupInfo:
         applied_index=status.applied,
         last_index=status.last,
         log_bytes=status.log_bytes,
+        quarantined=status.quarantined or "",
+        alarm=status.alarm or "",
     )
     for member in status.members:
         leads = member.member.replica == status.leader

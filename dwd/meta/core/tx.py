@@ -10,6 +10,8 @@ from dwd.base.ids import LogIndex, Stamp
 
 Value = int | str | bytes | None
 """What a column may hold."""
+INTEGER_MIN, INTEGER_MAX = -(1 << 63), (1 << 63) - 1
+"""Numbers a column may hold."""
 Row = tuple[Any, ...]
 """As the library hands it out; the reader of each statement knows its columns."""
 

@@ -12,9 +12,11 @@ import structlog
 from dwd.base import wire
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError, InvariantViolation, OutcomeUnknown, PermissionDenied
-from dwd.base.ids import GroupId
+from dwd.base.ids import GroupId, LogIndex, ReplicaId
 from dwd.base.units import MIB
 from dwd.meta import codec
+from dwd.meta.admission import check_proposal
+from dwd.meta.audit import Audit
 from dwd.meta.core.outcome import encode_outcome
 from dwd.meta.local import LocalGroups
 from dwd.meta.rpc.peers import PENDING_MAX
@@ -32,8 +34,9 @@ _log = structlog.get_logger("dwd.meta")
 class MetaService(meta_pb2_grpc.MetaServicer):
     """Add with `RpcServer.add(lambda server: meta_pb2_grpc.add_MetaServicer_to_server(service, server))`."""
 
-    def __init__(self, local: LocalGroups, clock: Clock) -> None:
+    def __init__(self, local: LocalGroups, audit: Audit, clock: Clock) -> None:
         self._local = local
+        self._audit = audit
         self._clock = clock
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -43,13 +46,27 @@ class MetaService(meta_pb2_grpc.MetaServicer):
     async def Exchange(
         self, request_iterator: AsyncIterator[meta_pb2.RequestBatch], context: Any
     ) -> AsyncIterator[meta_pb2.ReplyBatch]:
-        if peer_of(context).kind is not PeerKind.NODE:
-            raise PermissionDenied("meta.nodes_only", "only nodes of the cluster may exchange metadata")
+        _require_node(context)
         replies = _Replies()
         async with Tasks("meta.exchange", _failed, limit=PENDING_MAX + 1) as tasks:
             _ = tasks.spawn(self._receive(request_iterator, tasks, replies), name="receive")
             while (batch := await replies.take()) is not None:
                 yield batch
+
+    async def Testify(self, request: meta_pb2.TestifyRequest, context: Any) -> meta_pb2.TestifyReply:
+        _require_node(context)
+        said = await self._audit.testify(GroupId(request.group), ReplicaId(request.replica), LogIndex(request.index))
+        return meta_pb2.TestifyReply(digest=said.digest, rot=said.rot, quarantined=said.quarantined)
+
+    async def Quarantine(self, request: meta_pb2.QuarantineRequest, context: Any) -> meta_pb2.QuarantineReply:
+        _require_node(context)
+        await self._audit.quarantine(GroupId(request.group), ReplicaId(request.replica), request.reason)
+        return meta_pb2.QuarantineReply()
+
+    async def Suspect(self, request: meta_pb2.SuspectRequest, context: Any) -> meta_pb2.SuspectReply:
+        _require_node(context)
+        self._audit.suspect(GroupId(request.group), ReplicaId(request.replica), request.reason)
+        return meta_pb2.SuspectReply()
 
     async def _receive(self, requests: AsyncIterator[meta_pb2.RequestBatch], tasks: Tasks, replies: _Replies) -> None:
         try:
@@ -77,10 +94,16 @@ class MetaService(meta_pb2_grpc.MetaServicer):
         deadline = self._clock.monotonic() + min(request.milliseconds_left / 1000, SECONDS_MAX)
         group = GroupId(request.group)
         if request.WhichOneof("body") == "proposal":
+            check_proposal(group, request.proposal)
             outcome = await self._local.propose(group, request.proposal, deadline=deadline)
             return meta_pb2.Reply(id=request.id, outcome=encode_outcome(outcome))
         answer = await self._local.answer(group, codec.decode_question(request.question), deadline=deadline)
         return meta_pb2.Reply(id=request.id, answer=codec.encode_answer(answer))
+
+
+def _require_node(context: Any) -> None:
+    if peer_of(context).kind is not PeerKind.NODE:
+        raise PermissionDenied("meta.nodes_only", "only nodes of the cluster may exchange metadata")
 
 
 class _Replies:

@@ -12,6 +12,7 @@ from dwd.admin.rpc import raft_status
 from dwd.base.errors import Corrupt, NotFound
 from dwd.base.ids import GroupId, NodeId, hex_id
 from dwd.raft.core.types import Configuration, Member, MemberRole, Role
+from dwd.raft.ports import StateHash
 from dwd.raft.status import MemberStatus, SnapshotProgress
 from dwd.raft.transport import Absence
 from tests.unit.admin.conftest import AdminCluster
@@ -53,7 +54,7 @@ def status(number: int, *, leader: int = 1, **changed: Any) -> Any:
         "configuration": CONFIGURATION, "members": members, "snapshot": None, "tail_doubt": False, "failed": None,
         **changed,
     }  # fmt: skip
-    return SimpleNamespace(**facts)
+    return SimpleNamespace(**{"quarantined": None, "alarm": None, "state_hash": None, **facts})
 
 
 async def asked(admins: AdminCluster, *groups: int) -> Any:
@@ -128,3 +129,15 @@ async def test_snapshot_on_its_way_is_told_with_its_progress(four: AdminCluster)
     (group,) = (await asked(four, 1)).groups
     (shown,) = (m.own.snapshot for m in group.members if m.own.HasField("snapshot"))
     assert (shown.source, shown.bytes_done, shown.bytes_total) == (hex_id(1), 30, 120)
+
+
+async def test_quarantine_alarm_and_state_hash_are_told_by_the_replicas_node(four: AdminCluster) -> None:
+    recorded = StateHash(index=LogIndex(70), definition=1, digest=b"\xab" * 32)
+    four.nodes[2].context.host = Host({1: status(2, quarantined="a row is not what was written", state_hash=recorded)})
+    four.nodes[1].context.host = Host({1: status(1, alarm="two differ")})
+    (group,) = (await asked(four, 1)).groups
+    told = {m.node: m for m in group.members}
+    assert told[hex_id(2)].state == "quarantined"
+    assert told[hex_id(2)].own.quarantined == "a row is not what was written"
+    assert (told[hex_id(2)].own.state_hash, told[hex_id(2)].own.state_hash_index) == ("ab" * 32, 70)
+    assert told[hex_id(1)].own.alarm == "two differ"

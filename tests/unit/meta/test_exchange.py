@@ -9,12 +9,27 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import Conflict, DeadlineExceeded, NotFound, NotLeader, OutcomeUnknown, Unavailable
+from dwd.base.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    NotLeader,
+    OutcomeUnknown,
+    Unavailable,
+    VersionRefused,
+)
 from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, Stamp
+from dwd.meta.audit import Audit
+from dwd.meta.codec import decode_envelope, encode_envelope
+from dwd.meta.core.apply import VERSION, Envelope
+from dwd.meta.core.control.commands import SealKeyring
 from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.shard.commands import DeleteObject, TrimTombstones
 from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
 from dwd.meta.rpc.peers import GrpcPeers
 from dwd.meta.rpc.service import MetaService
+from dwd.pb.meta.v1 import meta_pb2
 from dwd.rpc.channels import Channels
 from dwd.rpc.server import RpcServer
 from dwd.runtime.clock import SystemClock
@@ -35,22 +50,32 @@ class Groups:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.waiting = 0
+        self.proposed = 0
 
     async def propose(self, group: GroupId, payload: bytes, *, deadline: float) -> Any:
-        match payload:
-            case b"refused":
+        self.proposed += 1
+        word = decode_envelope(payload).command.key  # type: ignore[union-attr]
+        match word:
+            case "refused":
                 return Conflict("test.refused", "the command was refused")
-            case b"not leader":
+            case "not leader":
                 raise NotLeader("raft.not_leader", "somebody else leads", leader_node=7)
-            case b"bug":
+            case "bug":
                 raise ValueError("a bug")
-            case b"wait":
+            case "wait":
                 self.waiting += 1
                 await self.gate.wait()
-        return Receipt(index=LogIndex(len(payload)), stamp=Stamp(2), existed=True)
+        return Receipt(index=LogIndex(len(word)), stamp=Stamp(2), existed=True)
 
     async def answer(self, group: GroupId, query: Any, *, deadline: float) -> Any:
         return ObjectAnswer(object=None, inline=query.key.encode())
+
+
+def said(word: str, **changed: Any) -> bytes:
+    """A proposal that `Groups` reads a word from."""
+    command = changed.pop("command", DeleteObject(bucket="b", key=word, bucket_epoch=1))
+    fields: dict[str, Any] = {"session": 1, "sequence": 1, "lowest": 1, "version": VERSION, "command": command}
+    return encode_envelope(Envelope(**(fields | changed)))
 
 
 class Everyone:
@@ -71,7 +96,8 @@ async def connected() -> AsyncIterator[tuple[GrpcPeers, Groups, RpcServer]]:
     authority = create_authority(CLUSTER, clock=CLOCK)
     everyone, groups = Everyone(), Groups()
     server = RpcServer("127.0.0.1:0", credential(authority, SERVER), everyone, clock=CLOCK)
-    server.add(MetaService(groups, CLOCK).register)  # type: ignore[arg-type]
+    service = MetaService(groups, Audit(Everyone()), CLOCK)  # type: ignore[arg-type]
+    server.add(service.register)
     everyone.addresses[SERVER] = f"127.0.0.1:{await server.start()}"
     channels = Channels(credential(authority, CLIENT), everyone)
     peers = GrpcPeers(channels, CLOCK)
@@ -97,7 +123,7 @@ async def test_many_requests_share_one_stream_and_keep_their_answers() -> None:
     async with connected() as (peers, _, _server):
         async with asyncio.TaskGroup() as group:
             proposals = [
-                group.create_task(peers.propose(SERVER, GROUP, b"x" * n, deadline=soon())) for n in range(20, 120)
+                group.create_task(peers.propose(SERVER, GROUP, said("x" * n), deadline=soon())) for n in range(20, 120)
             ]
             answers = [
                 group.create_task(peers.answer(SERVER, GROUP, HeadObject(bucket="b", key=f"k{n}"), deadline=soon()))
@@ -109,30 +135,30 @@ async def test_many_requests_share_one_stream_and_keep_their_answers() -> None:
 
 async def test_errors_cross_as_themselves() -> None:
     async with connected() as (peers, _, _server):
-        outcome = await peers.propose(SERVER, GROUP, b"refused", deadline=soon())
+        outcome = await peers.propose(SERVER, GROUP, said("refused"), deadline=soon())
         assert isinstance(outcome, Conflict)
         with pytest.raises(NotLeader) as refused:
-            await peers.propose(SERVER, GROUP, b"not leader", deadline=soon())
+            await peers.propose(SERVER, GROUP, said("not leader"), deadline=soon())
         assert refused.value.leader_node == 7
         with pytest.raises(OutcomeUnknown, match="ValueError"):
-            await peers.propose(SERVER, GROUP, b"bug", deadline=soon())
+            await peers.propose(SERVER, GROUP, said("bug"), deadline=soon())
         with pytest.raises(Unavailable, match="where that node is"):
-            await peers.propose(NodeId(77), GROUP, b"x", deadline=soon())
+            await peers.propose(NodeId(77), GROUP, said("x"), deadline=soon())
 
 
 async def test_outcome_is_unknown_when_time_runs_out_after_sending() -> None:
     async with connected() as (peers, groups, _):
-        await peers.propose(SERVER, GROUP, b"warm", deadline=soon())
+        await peers.propose(SERVER, GROUP, said("warm"), deadline=soon())
         with pytest.raises(OutcomeUnknown):
-            await peers.propose(SERVER, GROUP, b"wait", deadline=soon(0.5))
+            await peers.propose(SERVER, GROUP, said("wait"), deadline=soon(0.5))
         groups.gate.set()
         with pytest.raises(DeadlineExceeded):
-            await peers.propose(SERVER, GROUP, b"late", deadline=soon(-1))
+            await peers.propose(SERVER, GROUP, said("late"), deadline=soon(-1))
 
 
 async def test_waiting_proposal_is_given_up_when_the_leader_changes() -> None:
     async with connected() as (peers, groups, _), asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
+        waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, said("wait"), deadline=soon())))
         while not groups.waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         peers.leader_changed(GROUP, SERVER)
@@ -145,12 +171,47 @@ async def test_waiting_proposal_is_given_up_when_the_leader_changes() -> None:
 async def test_stream_is_opened_anew_when_it_broke() -> None:
     async with connected() as (peers, groups, server):
         async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
+            waiting = tasks.create_task(
+                expect(OutcomeUnknown, peers.propose(SERVER, GROUP, said("wait"), deadline=soon()))
+            )
             while not groups.waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             server.close_all(Unavailable("test.closed", "closed by the test"))
             await waiting
-        assert (await peers.propose(SERVER, GROUP, b"again", deadline=soon())).index == 5
+        assert (await peers.propose(SERVER, GROUP, said("again"), deadline=soon())).index == 5
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"no protobuf \xff",
+        said("x")[:-1],
+        said("x", session=0),
+        said("x", session=1 << 63),
+        said("x", sequence=1, lowest=2),
+        said("x", command=SealKeyring(node=NodeId(1), keyring_version=1, sealed_keyring=b"")),
+        said("x", command=TrimTombstones(before=Stamp((1 << 64) - 1), limit=1)),
+        meta_pb2.Envelope(
+            session=1, version=VERSION, set_user_state={"name": "u", "standing": 77}  # type: ignore[arg-type]
+        ).SerializeToString(),
+    ],
+    ids=["empty", "noise", "cut off", "no session", "session too large", "lowest above", "wrong group", "id too large",
+         "unknown state"],
+)  # fmt: skip
+async def test_proposal_is_refused_before_it_reaches_the_log_when_it_is_no_command_of_the_group(payload: bytes) -> None:
+    async with connected() as (peers, groups, _):
+        with pytest.raises((InvalidArgument, VersionRefused)):
+            await peers.propose(SERVER, GROUP, payload, deadline=soon())
+        assert not groups.proposed
+        assert (await peers.propose(SERVER, GROUP, said("fine"), deadline=soon())).index == 4
+
+
+async def test_proposal_is_refused_when_its_version_is_not_known() -> None:
+    async with connected() as (peers, groups, _):
+        with pytest.raises(VersionRefused):
+            await peers.propose(SERVER, GROUP, said("x", version=VERSION + 1), deadline=soon())
+        assert not groups.proposed
 
 
 async def expect(kind: type[Exception], work: Any) -> None:
@@ -162,7 +223,9 @@ async def test_nothing_is_left_pending_when_a_stream_breaks() -> None:
     """A request iterator handed to gRPC stayed behind as a task that nobody ended, and asyncio complained of it."""
     async with connected() as (peers, groups, server):
         async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(expect(OutcomeUnknown, peers.propose(SERVER, GROUP, b"wait", deadline=soon())))
+            waiting = tasks.create_task(
+                expect(OutcomeUnknown, peers.propose(SERVER, GROUP, said("wait"), deadline=soon()))
+            )
             while not groups.waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             server.close_all(Unavailable("test.closed", "closed by the test"))

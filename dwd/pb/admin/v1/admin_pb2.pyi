@@ -174,6 +174,8 @@ class GroupInfo(_message.Message):
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LOG_BYTES_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     kind: _builtins.str
     """"control" or "shard" """
@@ -184,6 +186,12 @@ class GroupInfo(_message.Message):
     applied_index: _builtins.int
     last_index: _builtins.int
     log_bytes: _builtins.int
+    quarantined: _builtins.str
+    """Of the replica on the node that tells of it; in the cluster's status, of whoever has something to tell.
+    why; empty when it is not
+    """
+    alarm: _builtins.str
+    """what the group cannot mend by itself"""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberInfo]: ...
     def __init__(
@@ -198,10 +206,12 @@ class GroupInfo(_message.Message):
         last_index: _builtins.int = ...,
         log_bytes: _builtins.int = ...,
         members: _abc.Iterable[Global___MemberInfo] | None = ...,
+        quarantined: _builtins.str = ...,
+        alarm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "commit_index", b"commit_index", "group", b"group", "kind", b"kind", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "applied_index", b"applied_index", "commit_index", b"commit_index", "group", b"group", "kind", b"kind", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "quarantined", b"quarantined", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,7 +238,7 @@ class MemberInfo(_message.Message):
     applied_index: _builtins.int
     last_contact_seconds: _builtins.float
     state: _builtins.str
-    """"leader", "replicate", "probe", "snapshot", "missing", "failed", "unknown" """
+    """"leader", "replicate", "probe", "snapshot", "missing", "failed", "quarantined", "unknown" """
     def __init__(
         self,
         *,

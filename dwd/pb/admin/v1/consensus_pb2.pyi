@@ -252,6 +252,7 @@ class RaftReplica(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     MEMBERSHIP_FIELD_NUMBER: _builtins.int
     DOING_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     node: _builtins.str
     replica: _builtins.str
@@ -278,6 +279,8 @@ class RaftReplica(_message.Message):
     """as in RaftGroup; of a leader only"""
     doing: _builtins.str
     """likewise"""
+    alarm: _builtins.str
+    """what the group cannot mend by itself; empty mostly"""
     @_builtins.property
     def snapshot(self) -> Global___SnapshotTransfer:
         """on its way to this replica"""
@@ -310,10 +313,11 @@ class RaftReplica(_message.Message):
         members: _abc.Iterable[Global___RaftMember] | None = ...,
         membership: _builtins.str = ...,
         doing: _builtins.str = ...,
+        alarm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "commit_index", b"commit_index", "doing", b"doing", "failed", b"failed", "first_index", b"first_index", "group", b"group", "hibernating", b"hibernating", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "membership", b"membership", "node", b"node", "quarantined", b"quarantined", "replica", b"replica", "role", b"role", "snapshot", b"snapshot", "state_hash", b"state_hash", "state_hash_index", b"state_hash_index", "tail_doubt", b"tail_doubt", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "applied_index", b"applied_index", "commit_index", b"commit_index", "doing", b"doing", "failed", b"failed", "first_index", b"first_index", "group", b"group", "hibernating", b"hibernating", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "membership", b"membership", "node", b"node", "quarantined", b"quarantined", "replica", b"replica", "role", b"role", "snapshot", b"snapshot", "state_hash", b"state_hash", "state_hash_index", b"state_hash_index", "tail_doubt", b"tail_doubt", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

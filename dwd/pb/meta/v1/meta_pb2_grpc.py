@@ -34,6 +34,21 @@ class MetaStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Testify = channel.unary_unary(
+                '/dwd.meta.v1.Meta/Testify',
+                request_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyRequest.SerializeToString,
+                response_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyReply.FromString,
+                _registered_method=True)
+        self.Quarantine = channel.unary_unary(
+                '/dwd.meta.v1.Meta/Quarantine',
+                request_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.QuarantineRequest.SerializeToString,
+                response_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.QuarantineReply.FromString,
+                _registered_method=True)
+        self.Suspect = channel.unary_unary(
+                '/dwd.meta.v1.Meta/Suspect',
+                request_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.SuspectRequest.SerializeToString,
+                response_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.SuspectReply.FromString,
+                _registered_method=True)
         self.Exchange = channel.stream_stream(
                 '/dwd.meta.v1.Meta/Exchange',
                 request_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.RequestBatch.SerializeToString,
@@ -43,6 +58,24 @@ class MetaStub:
 
 class MetaServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def Testify(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Quarantine(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Suspect(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Exchange(self, request_iterator, context):
         """One stream a peer, kept open, both ways in batches.
@@ -54,6 +87,21 @@ class MetaServicer:
 
 def add_MetaServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Testify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Testify,
+                    request_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyRequest.FromString,
+                    response_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyReply.SerializeToString,
+            ),
+            'Quarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quarantine,
+                    request_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.QuarantineRequest.FromString,
+                    response_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.QuarantineReply.SerializeToString,
+            ),
+            'Suspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suspect,
+                    request_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.SuspectRequest.FromString,
+                    response_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.SuspectReply.SerializeToString,
+            ),
             'Exchange': grpc.stream_stream_rpc_method_handler(
                     servicer.Exchange,
                     request_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.RequestBatch.FromString,
@@ -69,6 +117,87 @@ def add_MetaServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Meta:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Testify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.meta.v1.Meta/Testify',
+            dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyRequest.SerializeToString,
+            dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.meta.v1.Meta/Quarantine',
+            dwd_dot_meta_dot_v1_dot_meta__pb2.QuarantineRequest.SerializeToString,
+            dwd_dot_meta_dot_v1_dot_meta__pb2.QuarantineReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.meta.v1.Meta/Suspect',
+            dwd_dot_meta_dot_v1_dot_meta__pb2.SuspectRequest.SerializeToString,
+            dwd_dot_meta_dot_v1_dot_meta__pb2.SuspectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Exchange(request_iterator,

@@ -31,16 +31,43 @@ class MetaStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MetaAsyncStub: ...
+    Testify: _grpc.UnaryUnaryMultiCallable[_meta_pb2.TestifyRequest, _meta_pb2.TestifyReply]
+    Quarantine: _grpc.UnaryUnaryMultiCallable[_meta_pb2.QuarantineRequest, _meta_pb2.QuarantineReply]
+    Suspect: _grpc.UnaryUnaryMultiCallable[_meta_pb2.SuspectRequest, _meta_pb2.SuspectReply]
     Exchange: _grpc.StreamStreamMultiCallable[_meta_pb2.RequestBatch, _meta_pb2.ReplyBatch]
     """One stream a peer, kept open, both ways in batches."""
 
 @_typing.type_check_only
 class MetaAsyncStub(MetaStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Testify: _aio.UnaryUnaryMultiCallable[_meta_pb2.TestifyRequest, _meta_pb2.TestifyReply]  # type: ignore[assignment]
+    Quarantine: _aio.UnaryUnaryMultiCallable[_meta_pb2.QuarantineRequest, _meta_pb2.QuarantineReply]  # type: ignore[assignment]
+    Suspect: _aio.UnaryUnaryMultiCallable[_meta_pb2.SuspectRequest, _meta_pb2.SuspectReply]  # type: ignore[assignment]
     Exchange: _aio.StreamStreamMultiCallable[_meta_pb2.RequestBatch, _meta_pb2.ReplyBatch]  # type: ignore[assignment]
     """One stream a peer, kept open, both ways in batches."""
 
 class MetaServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def Testify(
+        self,
+        request: _meta_pb2.TestifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.TestifyReply, _abc.Awaitable[_meta_pb2.TestifyReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Quarantine(
+        self,
+        request: _meta_pb2.QuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.QuarantineReply, _abc.Awaitable[_meta_pb2.QuarantineReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Suspect(
+        self,
+        request: _meta_pb2.SuspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.SuspectReply, _abc.Awaitable[_meta_pb2.SuspectReply]]: ...
+
     @_abc_1.abstractmethod
     def Exchange(
         self,

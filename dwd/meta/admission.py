@@ -1,0 +1,50 @@
+"""Whether a proposal of another node may go into a group's log, judged while it can still be refused.
+
+What is in the log must be carried out by every replica, and what cannot be (bytes that are no command, a command of
+the other kind of group, numbers no database holds) would end the group on all of them at once. What a command may
+or may not do is not judged here: that depends on the state it meets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+from typing import Any
+
+from dwd.base.errors import Corrupt, InvalidArgument, VersionRefused
+from dwd.base.ids import CONTROL_GROUP, GroupId
+from dwd.base.limits import COMMAND_BYTES_MAX
+from dwd.meta.codec import decode_envelope
+from dwd.meta.core.apply import VERSION, Checkpoint, RegisterSession
+from dwd.meta.core.control.commands import ControlCommand
+from dwd.meta.core.shard.commands import ShardCommand
+from dwd.meta.core.tx import INTEGER_MAX, INTEGER_MIN
+
+
+def check_proposal(group: GroupId, payload: bytes) -> None:
+    """Raises InvalidArgument, VersionRefused."""
+    if len(payload) > COMMAND_BYTES_MAX:
+        raise InvalidArgument("meta.command_too_large", f"a command has at most {COMMAND_BYTES_MAX} bytes")
+    try:
+        envelope = decode_envelope(payload)
+    except (Corrupt, ValueError) as error:
+        raise InvalidArgument("meta.command_malformed", f"a proposal is no command: {error}") from error
+    if not 0 < envelope.version <= VERSION:
+        raise VersionRefused("meta.command_version", f"a command of version {envelope.version}, known: {VERSION}")
+    command = envelope.command
+    kind = ControlCommand if group == CONTROL_GROUP else ShardCommand
+    if not isinstance(command, RegisterSession | Checkpoint | kind):
+        raise InvalidArgument("meta.wrong_group", f"{type(command).__name__} is no command of group {group}")
+    if not (_storable(envelope) and envelope.session > 0 and envelope.lowest <= envelope.sequence):
+        raise InvalidArgument("meta.command_malformed", f"{type(command).__name__} holds numbers that mean nothing")
+
+
+def _storable(value: Any) -> bool:
+    """Whether a database can hold every number in it."""
+    if isinstance(value, int):
+        return INTEGER_MIN <= value <= INTEGER_MAX
+    if isinstance(value, tuple):
+        return all(map(_storable, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, Enum):
+        return all(_storable(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return True
