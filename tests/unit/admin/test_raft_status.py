@@ -10,7 +10,7 @@ import pytest
 
 from dwd.admin.rpc import raft_status
 from dwd.base.errors import Corrupt, NotFound
-from dwd.base.ids import GroupId, NodeId, hex_id
+from dwd.base.ids import GroupId, LogIndex, NodeId, hex_id
 from dwd.raft.core.types import Configuration, Member, MemberRole, Role
 from dwd.raft.ports import StateHash
 from dwd.raft.status import MemberStatus, SnapshotProgress
