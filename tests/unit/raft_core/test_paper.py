@@ -12,6 +12,7 @@ from dwd.raft.core.types import EntryKind, ReadId, Role
 from tests.raft_harness.single import (
     Single,
     accepted,
+    alive,
     append,
     entry,
     granted,
