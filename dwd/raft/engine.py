@@ -1,7 +1,8 @@
 """The one loop that runs every group of a node: drain the inbox, tick, pump what was stirred, flush the log writes.
 
 It sleeps until something happens and never waits for disk or network: those tell it when they are done. A tick that
-comes late is one tick: a pause of this process must not make its followers stand (raft.md section 5).
+comes late is one tick: a pause of this process must not make its followers stand. Its leaders are told how many were
+missed: what they heard before says nothing any more (raft.md section 5).
 
 Invariant: an error in one group's turn stops that group here and no other; only a failed log stops the node.
 """
@@ -76,6 +77,7 @@ class Engine:
         self._unreachable: set[NodeId] = set()
         self._stirred: set[GroupId] = set()
         self._tick_due = False
+        self._missed = 0
         self._wake = asyncio.Event()
         self.hibernation = Hibernation(
             node=node, boot=boot, replicas=self.replicas, options=options, transport=transport, stir=self.stir
@@ -151,14 +153,15 @@ class Engine:
             persister.flush()
 
     async def run_ticks(self) -> None:
-        """Until cancelled. Missed ticks are not made up for."""
+        """Until cancelled. Missed ticks are counted, not made up for."""
         period = self._options.tick_ms / 1000
         due = self._clock.monotonic() + period
         while True:
             await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
             now = self._clock.monotonic()
-            lag = now - due
-            LOOP_LAG_SECONDS.record(max(0.0, lag))
+            lag = max(0.0, now - due)
+            LOOP_LAG_SECONDS.record(lag)
+            self._missed += int(lag / period)
             due = due + period if lag < period else now + period
             self._tick_due = True
             self._wake.set()
@@ -200,8 +203,9 @@ class Engine:
         now = self._clock.monotonic()
         self.hibernation.tick(now)
         awake = [replica for replica in self.replicas.values() if not replica.dormant]
+        missed, self._missed = self._missed, 0
         for replica in awake:
-            self._guard(replica, partial(replica.tick, now))
+            self._guard(replica, partial(replica.tick, now, missed))
             self._stirred.add(replica.group)
         self._on_tick(now)
 

@@ -130,11 +130,11 @@ class Replica:
         """Somebody wanted something: it does not rest for a while."""
         self.used_at = self._around.clock.monotonic()
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, missed: int) -> None:
         self.heed_clock(now)
         if self.quarantined is not None:
             self.installs.ask_for_state()
-        self.core.tick(hindered=self._hindrance() is not None)
+        self.core.tick(hindered=self._hindrance() is not None, missed=missed)
         self.proposals.overdue(now)
         self.handover.tick(now, self.core)
         self.leaving.overdue(now)

@@ -75,12 +75,13 @@ class Node:
         step.step(self._state, message)
         check(self._state)
 
-    def tick(self, *, hindered: bool = False) -> None:
-        """`options.tick_ms` have passed. After a pause of this process call it once, not as often as was missed.
+    def tick(self, *, hindered: bool = False, missed: int = 0) -> None:
+        """`options.tick_ms` have passed. After a pause of this process call it once, and tell how many were `missed`:
+        they do not count for a follower's patience, but for a leader's contact with the others they do.
         `hindered`: this node cannot write its log or its state for now (a full disk). It leads no longer than others
         can do without it, and stands late.
         """
-        tick.tick(self._state, hindered=hindered)
+        tick.tick(self._state, hindered=hindered, missed=missed)
         check(self._state)
 
     def propose(self, items: Sequence[tuple[ProposalId, bytes]], *, unix_ms: int) -> None:

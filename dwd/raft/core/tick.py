@@ -13,9 +13,14 @@ HINDERED_PATIENCE = 3
 """How many times longer a replica waits before it stands while it cannot write."""
 
 
-def tick(state: State, *, hindered: bool) -> None:
+PROOF_HEARTBEATS = 2
+"""Within so many intervals of heartbeats a leader must hear of a majority after its process stood still."""
+
+
+def tick(state: State, *, hindered: bool, missed: int) -> None:
     state.hindered = hindered
     if state.role is Role.LEADER:
+        _note_pause(state, missed)
         _tick_leader(state, hindered=hindered)
     else:
         _tick_peer(state, hindered=hindered)
@@ -45,6 +50,20 @@ def _tick_leader(state: State, *, hindered: bool) -> None:
         else:
             prefer.hand_over(state)
         send_heartbeats(state)
+
+
+def _note_pause(state: State, missed: int) -> None:
+    """What a leader heard before its process stood still tells nothing any more: others may have given it up. Followers
+    are told of no pause, or their own would make them stand.
+    """
+    timers, options = state.timers, state.options
+    if missed + 1 < options.election_ticks_min:
+        timers.election += missed
+        return
+    for progress in state.progress.values():
+        progress.recent_active = False
+    timers.heartbeat = options.heartbeat_ticks
+    timers.election = max(0, options.election_ticks_min - 1 - PROOF_HEARTBEATS * options.heartbeat_ticks)
 
 
 def _has_quorum(state: State) -> bool:
