@@ -40,7 +40,7 @@ class Nemesis:
             *(((3, "power loss"), (1, "power loss of all")) if power else ()),
         )  # fmt: skip
         self._network_faults: tuple[tuple[int, str], ...] = (
-            (3, "isolate"), (3, "isolate one way out"), (3, "isolate one way in"), (3, "partition"), (2, "cut a link"),
+            (5, "isolate"), (3, "isolate one way out"), (3, "isolate one way in"), (3, "partition"), (2, "cut a link"),
             (2, "bridge"), (2, "slow"), (4, "skew clocks"),
         )  # fmt: skip
         if only:
