@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,14 @@ class World:
 
     def up(self) -> None:
         self.folder.root.mkdir(parents=True)
-        os.environ.setdefault("XDG_CONFIG_HOME", str(self.folder.root / "home"))
         if self._disks is not None:
             self._disks.mount([self.folder.data(f"n{number + 1}") for number in range(self._nodes)])
         self._write_rules()
         options = ("--faults", str(self._rules_path))
-        self.document = cluster.up(
-            self.folder, nodes=self._nodes, profile=self._profile, report=lambda _: None, options=options
-        )
+        with self._home():
+            self.document = cluster.up(
+                self.folder, nodes=self._nodes, profile=self._profile, report=lambda _: None, options=options
+            )
         for name in self.names:
             with self.folder.config(name).open("a") as config:
                 _ = config.write(COMPACT_OFTEN)
@@ -107,8 +107,22 @@ class World:
 
     def status(self) -> Any:
         """`cluster status`."""
-        with connected(read_cluster(self.folder.cluster)) as client:
+        with self._home(), connected(read_cluster(self.folder.cluster)) as client:
             return cluster_status(client)
+
+    @contextmanager
+    def _home(self) -> Iterator[None]:
+        """What dwctl remembers of this cluster, it remembers here."""
+        name = "XDG_CONFIG_HOME"
+        before = os.environ.get(name)
+        os.environ[name] = str(self.folder.root / "home")
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
 
     # -- processes ----------------------------------------------------------------------------------------------
 
