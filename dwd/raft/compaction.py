@@ -12,12 +12,13 @@ from collections.abc import Callable
 import structlog
 
 from dwd.base.errors import Busy, NoSpace, NotFound
-from dwd.base.ids import GroupId, LogIndex, NodeId
+from dwd.base.ids import LogIndex, NodeId
 from dwd.raft.core.status import ProgressState
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import LogStore
 from dwd.raft.recovery import position_at
 from dwd.raft.replica import Replica
+from dwd.raft.snapshots.copies import Copies
 from dwd.raft.status import CompactionReport
 
 _log = structlog.get_logger("dwd.raft")
@@ -27,8 +28,8 @@ RETRY_SECONDS = 5.0
 
 
 class Compaction:
-    """All groups of one host; at most one cut a group at a time. `oldest_copy` says where the oldest copy that is
-    being sent stands, `last_contact` how many seconds ago a node was heard of.
+    """All groups of one host; at most one cut a group at a time. `copies` are those that are being sent,
+    `last_contact` says how many seconds ago a node was heard of.
     """
 
     def __init__(
@@ -36,12 +37,12 @@ class Compaction:
         log: LogStore,
         options: HostOptions,
         *,
-        oldest_copy: Callable[[GroupId], LogIndex | None],
+        copies: Copies,
         last_contact: Callable[[NodeId], float],
     ) -> None:
         self._log = log
         self._options = options
-        self._oldest_copy = oldest_copy
+        self._copies = copies
         self._silence = last_contact
         self._running: set[int] = set()
         self._not_before: dict[int, float] = {}
@@ -125,7 +126,7 @@ class Compaction:
             for peer in peers
             if peer.state is not ProgressState.SNAPSHOT and self._silence(replica.node_of(peer.replica)) < patience
         ]
-        copied = self._oldest_copy(replica.group)
+        copied = self._copies.oldest(replica.group, sending=True)
         return min([durable, *needed] if copied is None else [durable, copied, *needed])
 
     def _target(self, replica: Replica, durable: LogIndex, *, pinned: bool) -> LogIndex:
@@ -136,7 +137,7 @@ class Compaction:
         held = max(1, replica.core.status().last - first)
         mean_bytes = max(1, self._log.bytes_held(replica.group) // held)
         trailing = min(self._options.trailing_entries, self._options.trailing_bytes // mean_bytes)
-        copied = self._oldest_copy(replica.group)
+        copied = self._copies.oldest(replica.group)
         wanted = durable - trailing if copied is None else min(durable - trailing, copied)
         return LogIndex(max(first, wanted))
 

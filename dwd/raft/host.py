@@ -108,7 +108,7 @@ class Host:
             fail=self._engine.fail,
         )  # fmt: skip
         self._quarantines = Quarantines(self._engine)
-        self._compaction = Compaction(log, options, oldest_copy=self._copies.oldest, last_contact=self.last_contact)
+        self._compaction = Compaction(log, options, copies=self._copies, last_contact=self.last_contact)
         self._guard = ClockGuard(clock)
         self._probe = None if clocks is None else self._probe_of(clocks)
         self._lifecycle = Lifecycle(

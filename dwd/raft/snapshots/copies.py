@@ -135,9 +135,13 @@ class Copies:
             bytes_reused=found.bytes_reused,
         )
 
-    def oldest(self, group: GroupId) -> LogIndex | None:
-        """Where the oldest copy of the group stands: who takes it needs the log from there on."""
-        return min((c.meta.index for c in self._copies.values() if c.group == group), default=None)
+    def oldest(self, group: GroupId, *, sending: bool = False) -> LogIndex | None:
+        """Where the oldest copy of the group stands: who takes it needs the log from there on. `sending`: of those
+        that somebody is receiving now.
+        """
+        taken = {found.token for found in self._sendings.values()}
+        copies = [c for c in self._copies.values() if c.group == group]
+        return min((c.meta.index for c in copies if not sending or c.users or c.token in taken), default=None)
 
     def sweep(self) -> None:
         """Delete what nobody has read for a while. Cheap when there is nothing."""

@@ -225,6 +225,9 @@ class Transfers:
         begin = partial(transfer.file.begin, header.bytes_total, reserve, machine.copy_snapshot)
         await self._on_disk(replica.group, begin)
         transfer.header = header
+        _log.info(
+            "receiving a snapshot", **replica.names(), source_node=hex_id(transfer.node), bytes_total=header.bytes_total
+        )
         return header
 
     async def _fetch_range(self, replica: Replica, transfer: _Transfer, header: SnapshotHeader) -> None:

@@ -169,6 +169,18 @@ async def test_how_far_a_receiver_is_is_known_when_it_goes_from_range_to_range(b
     assert copies.sending(GroupId(1), ReplicaId(2)) is None
 
 
+async def test_a_copy_that_nobody_receives_any_more_is_told_from_one_that_is_sent_when_logs_are_to_be_cut(
+    bench: Bench,
+) -> None:
+    copies = bench.copies()
+    header, _ = await bench.take(copies, request(length=0))
+    assert copies.oldest(GroupId(1)) == copies.oldest(GroupId(1), sending=True) == 5
+    await bench.take(copies, request(token=header.token, length=RANGE_BYTES))
+    assert copies.oldest(GroupId(1)) == 5
+    assert copies.oldest(GroupId(1), sending=True) is None
+    assert copies.oldest(GroupId(2)) is None
+
+
 async def test_a_copy_is_shared_when_it_is_new_enough_and_made_again_when_not(bench: Bench) -> None:
     copies = bench.copies()
     tokens = [(await bench.take(copies, request(index_min=index_min)))[0].token for index_min in (0, 5, 6)]
