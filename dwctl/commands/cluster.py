@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dwctl import status_page
+from dwctl.commands import recover
 from dwctl.output import print_line
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, cluster_status, output
 from dwctl.tables import plain
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from dwctl.client import AdminClient
     from dwd.pb.admin.v1 import admin_pb2
 
-app = typer.Typer(name="cluster", help="The cluster as a whole: status, verify.", no_args_is_help=True)
+app = typer.Typer(name="cluster", help="The cluster as a whole: status, verify, recover.", no_args_is_help=True)
+app.add_typer(recover.app)
 REFRESH_SECONDS = 1.0
 
 

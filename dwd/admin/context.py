@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from dwd.base.ids import ClusterId, DeviceId, GroupId, NodeId
 from dwd.meta.client import MetaClient
 from dwd.objects.ports import Caller, Objects
 from dwd.raft.host import Host
+from dwd.raft.quorum_loss.execution import Execution
 from dwd.rpc.channels import Channels
 from dwd.runtime.workers import WorkerRunner
 from dwd.security.keyring import Keyring
@@ -93,6 +94,9 @@ class AdminContext:
     workers: WorkerRunner
     keyring: Callable[[], Keyring]
     loop_lag: Callable[[], float]
+    recovery: Execution
+    known_nodes: Callable[[], Iterable[NodeId]]
+    """Of the cluster, as far as this node knows, also without a copy of control."""
 
     def deadline(self, seconds: float = OPERATION_SECONDS) -> float:
         """Absolute, on the clock's monotonic side."""

@@ -20,7 +20,19 @@ ADMIN_PREFIX = "/dwd.admin.v1.Admin/"
 CONSENSUS_PREFIX = "/dwd.admin.v1.Consensus/"
 BETWEEN_NODES = frozenset(
     ADMIN_PREFIX + name for name in ("NodeStatus", "NodeRecount", "ListWorkers", "SetWorker")
-) | frozenset(CONSENSUS_PREFIX + name for name in ("RaftStatus", "ChangeMembers", "TransferLeadership", "CompactGroup"))
+) | frozenset(
+    CONSENSUS_PREFIX + name
+    for name in (
+        "RaftStatus",
+        "ChangeMembers",
+        "TransferLeadership",
+        "CompactGroup",
+        "Inspect",
+        "PrepareRecovery",
+        "CommitRecovery",
+    )
+)
+NOT_FOR_OPERATORS = frozenset(CONSENSUS_PREFIX + name for name in ("PrepareRecovery", "CommitRecovery"))
 OPEN_TO_JOINERS = frozenset({ADMIN_PREFIX + "Join"})
 
 
@@ -64,7 +76,7 @@ class Membership:
                 allowed = known and (method.startswith(NODE_SERVICES) or method in BETWEEN_NODES)
             case PeerKind.OPERATOR:
                 admin = method.startswith((ADMIN_PREFIX, CONSENSUS_PREFIX))
-                allowed = admin and method not in OPEN_TO_JOINERS
+                allowed = admin and method not in OPEN_TO_JOINERS | NOT_FOR_OPERATORS
             case PeerKind.JOIN:
                 allowed = method in OPEN_TO_JOINERS
             case _:

@@ -112,6 +112,8 @@ def _admin_context(
         workers=upkeep.workers,
         keyring=lambda: around.keyring,
         loop_lag=lag.seconds,
+        recovery=metadata.recovery,
+        known_nodes=lambda: (around.identity.node_id, *network.membership.addresses()),
     )
 
 

@@ -17,6 +17,7 @@ from dwd.node.surroundings import Surroundings
 from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import LogStore
+from dwd.raft.quorum_loss.execution import Execution
 from dwd.raft.rpc.clocks import GrpcClocks
 from dwd.raft.rpc.transport import GrpcTransport
 from dwd.runtime.serial import ThreadLanes
@@ -31,14 +32,18 @@ SNAPSHOT_THREADS = 4
 class Metadata:
     host: Host
     client: MetaClient
+<<<<<<< HEAD
     audit: Audit
+=======
+    recovery: Execution
+>>>>>>> cbecb4b (wip recovery)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, around: Surroundings, network: Network, log: LogStore) -> AsyncIterator[Metadata]:
         """Recovers every group of the log. Raises DwError."""
         raft = around.settings.raft
-        transport = GrpcTransport(node=around.identity.node_id, channels=network.channels)
+        transport = GrpcTransport(node=around.identity.node_id, channels=network.channels, epochs=around.epochs)
         transport.register(network.server)
         clocks = GrpcClocks(network.channels, around.clock)
         clocks.register(network.server)
@@ -83,10 +88,18 @@ class Metadata:
             clock=around.clock,
             rng=around.rng,
         )
+        recovery = Execution(around.identity.node_id, host, around.epochs)
+        around.epochs.holds = lambda: bool(host.groups())
+        around.epochs.obey = recovery.obey
+        around.epochs.on_fenced = around.on_fatal
         try:
             await host.start()
             network.follow(around, client.view)
+<<<<<<< HEAD
             yield cls(host=host, client=client, audit=audit)
+=======
+            yield cls(host=host, client=client, recovery=recovery)
+>>>>>>> cbecb4b (wip recovery)
         finally:
             client.close()
             await peers.close()

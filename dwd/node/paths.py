@@ -11,6 +11,7 @@ identity_dir/  identity.json, certificates, keys (dwd.security.identity)
 data_dir/      node.json           whose data this is, written once
                lock                flocked by the running daemon
                started             the token of the last start
+               recovery.json       which recovery epoch the data is of (dwd.raft.quorum_loss.epochs)
                log/ groups/ snapshots/
 """
 
@@ -60,6 +61,10 @@ class Paths:
     @property
     def owner(self) -> Path:
         return self.data / "node.json"
+
+    @property
+    def recovery(self) -> Path:
+        return self.data / "recovery.json"
 
     @property
     def lock(self) -> Path:

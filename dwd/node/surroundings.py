@@ -12,6 +12,7 @@ from dwd.node.disk import Disk
 from dwd.node.faults import Faults
 from dwd.node.paths import DataClaim, Paths, claim_data, paths_of
 from dwd.node.starts import Starts
+from dwd.raft.quorum_loss.epochs import Epochs
 from dwd.runtime.clock import SystemClock, SystemRng
 from dwd.runtime.files import Files
 from dwd.security import identity as identities
@@ -34,6 +35,8 @@ class Surroundings:
     """The SQLite VFS of all databases, empty for the system's."""
     claim: DataClaim
     starts: Starts
+    epochs: Epochs
+    """The recovery epoch of what lies in the data directory."""
     data_is_old: bool
     """The data directory is an older copy of what this node last ran with."""
     domain: Domain
@@ -61,6 +64,12 @@ def surroundings_of(
     starts = Starts(paths, files, rng)
     if claim.fresh:
         starts.forget(paths.data)
+    try:
+        epochs = Epochs(files, paths.recovery, clock)
+        epochs.require_unfenced()
+    except BaseException:
+        claim.release()
+        raise
     node = settings.node
     return Surroundings(
         settings=settings,
@@ -73,6 +82,7 @@ def surroundings_of(
         vfs=disk.vfs,
         claim=claim,
         starts=starts,
+        epochs=epochs,
         data_is_old=starts.is_old(paths.data),
         domain=Domain(region=node.region, zone=node.zone, rack=node.rack),
         started=clock.monotonic(),

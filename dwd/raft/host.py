@@ -16,15 +16,19 @@ import structlog
 
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import DeadlineExceeded, InvalidArgument, InvariantViolation, NotFound, NotLeader
-from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
 from dwd.base.limits import COMMAND_BYTES_MAX
 from dwd.raft.clock_guard import ClockGuard, ClockStatus
 from dwd.raft.clocks import ClockProbe, PeerClocks
 from dwd.raft.compaction import Compaction
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
+<<<<<<< HEAD
 from dwd.raft.core.types import ZERO_INDEX, Configuration, ConfigurationChange, JointChange, Role
 from dwd.raft.departure import hand_over_all
+=======
+from dwd.raft.core.types import ZERO_INDEX, Configuration, ConfigurationChange, JointChange, Member, Role
+>>>>>>> cbecb4b (wip recovery)
 from dwd.raft.engine import Engine, stopped
 from dwd.raft.leadership import Leadership, LeadershipCallback
 from dwd.raft.lifecycle import Lifecycle
@@ -261,6 +265,17 @@ class Host:
         Unavailable, NotFound (no such group here).
         """
         return await self._compaction.on_demand(self._replica(group))
+
+    async def reseat(self, group: GroupId, *, last: LogIndex, voter: Member, term: Term) -> None:
+        """Outside of the protocol: the replica here becomes its group's only voter, with its log up to `last`. Only
+        when a quorum is gone for good (`dwd.raft.quorum_loss`). Idempotent. Raises NotFound, Conflict, Busy.
+        """
+        self._transfers.cancel(group)
+        await self._lifecycle.reseat(group, last=last, voter=voter, term=term)
+
+    def give_up(self, group: GroupId) -> None:
+        """The group goes on elsewhere without the replica here, which may be replaced at any time."""
+        self._lifecycle.give_up(group)
 
     def missing(self, group: GroupId) -> Mapping[NodeId, Absence]:
         """On the leader: members whose node says it has no such replica, or a broken one: to be replaced."""

@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from dwd.base.clock import Rng
-from dwd.base.errors import Conflict, Corrupt, DwError, InvalidArgument, StorageFailed
+from dwd.base.errors import Conflict, Corrupt, DwError, InvalidArgument, NotFound, StorageFailed
 from dwd.base.ids import GroupId, LogIndex, ReplicaId, Stamp, Term
 from dwd.raft.applier import Applier
 from dwd.raft.core.configuration_codec import encode_configuration
@@ -23,6 +23,7 @@ from dwd.raft.core.types import (
     Entry,
     EntryKind,
     HardState,
+    Member,
     MemberRole,
     Role,
     SnapshotMeta,
@@ -31,6 +32,7 @@ from dwd.raft.engine import Broken, Engine, stopped
 from dwd.raft.leadership import Leadership
 from dwd.raft.open_machines import OpenMachines
 from dwd.raft.ports import Doubt, LogWrite, RecoveredLog, StateMachine
+from dwd.raft.quorum_loss.reseat import settle
 from dwd.raft.recovery import configurations, reconcile
 from dwd.raft.replica import Replica
 from dwd.raft.surroundings import Surroundings
@@ -67,6 +69,7 @@ class Lifecycle:
         self._turns: dict[GroupId, asyncio.Lock] = {}
         self._open_machines = OpenMachines(around.options.machines_open_max)
         self._lane_of: dict[GroupId, Lane] = {}
+        self._given_up: set[GroupId] = set()
 
     async def recover(self) -> None:
         """Open every group the log knows. A broken one is kept aside, the others run."""
@@ -95,9 +98,10 @@ class Lifecycle:
             broken = self._engine.broken.get(group)
             if broken is not None and broken.replica == replica:
                 raise Conflict("raft.replica_broken", "a replica that broke never comes back as itself", group=group)
-            if present is not None and self._in_use(present):
+            if present is not None and group not in self._given_up and self._in_use(present):
                 raise Conflict("raft.replica_in_use", "a working replica of the group lives here", group=group)
             await self._forget(group)
+            self._given_up.discard(group)
             await self._begin(group, replica, EMPTY_HARD_STATE, (), witness=witness)
 
     async def drop(self, group: GroupId, replica: ReplicaId | None = None) -> None:
@@ -108,6 +112,38 @@ class Lifecycle:
             here = present.id if present is not None else broken.replica if broken is not None else None
             if replica in (None, here):
                 await self._forget(group)
+
+    async def reseat(self, group: GroupId, *, last: LogIndex, voter: Member, term: Term) -> None:
+        """The replica here goes on as `voter`, alone, with all its log holds (`dwd.raft.quorum_loss.reseat`).
+        Idempotent. Raises NotFound, Conflict, Busy.
+        """
+        async with self._turn(group):
+            present = self._engine.replicas.get(group)
+            if present is not None and present.id == voter.replica:
+                return
+            broken = self._engine.broken.get(group)
+            if present is not None:
+                broken = Broken(replica=present.id, error=stopped(group), last=present.core.status())
+                _ = self._engine.replicas.pop(group)
+                self._engine.broken[group] = broken
+                self._engine.close_replica(present, stopped(group))
+                await present.applier.closed()
+            if broken is None:
+                raise NotFound("raft.no_group", "this node has no replica of the group", group=group)
+            self._around.persister.forget(group)
+            lane = self._lanes.lane(f"group-{group}")
+            machine = await lane.submit(partial(self._machines, group))
+            try:
+                write = await settle(machine, lane, self._around.log, group=group, last=last, voter=voter, term=term)
+                await self._around.log.write([write])
+            finally:
+                lane.close(machine.close)
+                await lane.closed()
+            await self._open(_reset_log(write))
+
+    def give_up(self, group: GroupId) -> None:
+        """The group goes on elsewhere, without the replica here: it may be replaced at any time."""
+        self._given_up.add(group)
 
     async def close(self) -> None:
         """Once every machine is closed."""
@@ -252,6 +288,19 @@ class Lifecycle:
 
     def _turn(self, group: GroupId) -> asyncio.Lock:
         return self._turns.setdefault(group, asyncio.Lock())
+
+
+def _reset_log(write: LogWrite) -> RecoveredLog:
+    """What a log holds right after it was emptied to a position."""
+    return RecoveredLog(
+        group=write.group,
+        replica=write.replica,
+        hard_state=write.hard_state or EMPTY_HARD_STATE,
+        compacted=write.reset or EMPTY_SNAPSHOT,
+        entries=(),
+        doubt=Doubt.NONE,
+        witness=False,
+    )
 
 
 def first_entry(configuration: Configuration) -> Entry:

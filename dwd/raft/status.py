@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dwd.base.errors import DwError
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
-from dwd.raft.core.types import Configuration, Member, Role
+from dwd.raft.core.types import ZERO_TERM, Configuration, Member, Role
 from dwd.raft.ports import StateHash
 
 
@@ -79,5 +79,9 @@ class GroupStatus:
     """At the newest checkpoint applied here."""
     alarm: str | None = None
     """What an operator must know and the cluster cannot mend by itself, as far as this replica's node found out."""
+    last_term: Term = ZERO_TERM
+    """Of the entry at `last`."""
+    witness: bool = False
+    """It votes and keeps the log, and has no state."""
     hibernating: bool = False
     """It rests, as all its members do: nobody uses it, and nothing is said (`dwd.raft.hibernation`)."""

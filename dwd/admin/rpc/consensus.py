@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
 from dwd.admin.context import AdminContext
-from dwd.admin.rpc import group_actions, members, raft_status
+from dwd.admin.rpc import group_actions, members, raft_status, recovery
 from dwd.admin.rpc.leaders import from_node
 from dwd.base.ids import GroupId
 from dwd.pb.admin.v1 import consensus_pb2 as pb
 from dwd.pb.admin.v1 import consensus_pb2_grpc
+from dwd.raft.quorum_loss.plan import decode_order
+from dwd.rpc.guard import peer_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -40,3 +43,27 @@ class ConsensusServicer(consensus_pb2_grpc.ConsensusServicer):
 
     async def CompactGroup(self, request: pb.CompactGroupRequest, context: Context) -> pb.CompactGroupReply:
         return await group_actions.compact_group(self._context, request, forwarded=from_node(context))
+
+    async def PlanRecovery(self, request: pb.PlanRecoveryRequest, context: Context) -> pb.RecoveryPlan:
+        return await recovery.plan_recovery(self._context)
+
+    async def ApplyRecovery(
+        self, request: pb.ApplyRecoveryRequest, context: Context
+    ) -> AsyncIterator[pb.RecoveryProgress]:
+        ordered_by = str(peer_of(context))
+        async for progress in recovery.apply_recovery(self._context, request.hash, ordered_by=ordered_by):
+            yield progress
+
+    async def ListRecoveries(self, request: pb.ListRecoveriesRequest, context: Context) -> pb.ListRecoveriesReply:
+        return recovery.list_recoveries(self._context)
+
+    async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectReply:
+        return recovery.inspect(self._context)
+
+    async def PrepareRecovery(self, request: pb.PrepareRecoveryRequest, context: Context) -> pb.PrepareRecoveryReply:
+        await self._context.recovery.prepare(decode_order(request.order))
+        return pb.PrepareRecoveryReply()
+
+    async def CommitRecovery(self, request: pb.CommitRecoveryRequest, context: Context) -> pb.CommitRecoveryReply:
+        await recovery.commit_here(self._context, request.epoch)
+        return pb.CommitRecoveryReply()

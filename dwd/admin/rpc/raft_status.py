@@ -34,7 +34,7 @@ async def raft_status(context: AdminContext, groups: Collection[GroupId], *, loc
     rows = context.meta.view.topology().nodes
     answers = await asyncio.gather(*(_ask(context, row.node, groups) for row in rows))
     heard = {row.node: answer for row, answer in zip(rows, answers, strict=True) if answer is not None}
-    reply = pb.RaftStatusReply(answered_by=hex_id(context.node))
+    reply = pb.RaftStatusReply(answered_by=hex_id(context.node), recovery_epoch=context.recovery.epoch)
     reply.nodes.extend(
         pb.RaftNode(id=hex_id(row.node), name=row.name, state=_node_state(row, row.node in heard)) for row in rows
     )
@@ -169,6 +169,10 @@ def replica_message(node: NodeId, status: GroupStatus, missing: frozenset[NodeId
         failed=str(status.failed) if status.failed is not None else "",
         quarantined=status.quarantined or "",
         alarm=status.alarm or "",
+<<<<<<< HEAD
+=======
+        hibernating=status.hibernating,
+>>>>>>> cbecb4b (wip recovery)
     )
     if status.state_hash is not None:
         made.state_hash, made.state_hash_index = status.state_hash.digest.hex(), status.state_hash.index

@@ -35,6 +35,7 @@ def describe(state: State) -> NodeStatus:
         persisted=state.log.stable,
         first=LogIndex(state.log.base.index + 1),
         last=state.log.last_index,
+        last_term=state.log.last_term,
         configuration=state.configuration,
         configuration_index=state.configurations.index,
         configuration_pending=state.configurations.index > state.commit,

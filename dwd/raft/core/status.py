@@ -48,6 +48,8 @@ class NodeStatus:
     first: LogIndex
     """The first index the log still has."""
     last: LogIndex
+    last_term: Term
+    """Of the entry at `last`."""
     configuration: Configuration
     configuration_index: LogIndex
     configuration_pending: bool

@@ -29,8 +29,8 @@ from dwd.raft.transport import (
 _KINDS = {int(kind): kind for kind in EntryKind}
 
 
-def frame(encoded: bytes) -> tuple[NodeId, NodeId, dict[GroupId, list[Parcel]]]:
-    """Source node, target node, parcels by group in order. Raises Corrupt."""
+def frame(encoded: bytes) -> tuple[NodeId, NodeId, int, dict[GroupId, list[Parcel]]]:
+    """Source node, target node, recovery epoch, parcels by group in order. Raises Corrupt."""
     try:
         decoded = pb.Frame.FromString(encoded)
         parcels: dict[GroupId, list[Parcel]] = {}
@@ -38,7 +38,7 @@ def frame(encoded: bytes) -> tuple[NodeId, NodeId, dict[GroupId, list[Parcel]]]:
             parcels.setdefault(GroupId(parcel.group), []).append(_parcel(parcel))
     except (DecodeError, KeyError, ValueError) as error:
         raise Corrupt("raft.frame_malformed", f"a frame cannot be read: {error!r}") from error
-    return NodeId(decoded.source_node), NodeId(decoded.target_node), parcels
+    return NodeId(decoded.source_node), NodeId(decoded.target_node), decoded.epoch, parcels
 
 
 def snapshot_meta(meta: pb.SnapshotMeta) -> SnapshotMeta:

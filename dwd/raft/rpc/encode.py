@@ -34,14 +34,15 @@ RUNS_KEPT_MAX = 16
 
 
 class Encoder:
-    """Parcels to frames. One a transport."""
+    """Parcels to frames. One a transport. `epoch` is asked for each frame."""
 
-    def __init__(self, node: NodeId) -> None:
+    def __init__(self, node: NodeId, epoch: Callable[[], int]) -> None:
         self._node = node
+        self._epoch = epoch
         self._runs: OrderedDict[tuple[GroupId, LogIndex, LogIndex, Term], bytes] = OrderedDict()
 
     def frame(self, target: NodeId, parcels: Iterable[tuple[GroupId, Parcel]]) -> bytes:
-        frame = pb.Frame(source_node=self._node, target_node=target)
+        frame = pb.Frame(source_node=self._node, target_node=target, epoch=self._epoch())
         add = frame.parcels.add
         for group, parcel in parcels:
             out = add()

@@ -60,7 +60,13 @@ class PeerLane:
         self._queue: deque[tuple[GroupId, Parcel, int]] = deque()
         self._bytes = 0
         self._news: dict[GroupId, Append] = {}
+        self._announcing = False
         self._wake = asyncio.Event()
+
+    def announce(self) -> None:
+        """Send a frame even if there is nothing to say: it tells this node's recovery epoch."""
+        self._announcing = True
+        self._wake.set()
 
     def send(self, group: GroupId, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
@@ -145,8 +151,9 @@ class PeerLane:
 
     def _take_frame(self) -> bytes | None:
         queue = self._queue
-        if not queue:
+        if not queue and not self._announcing:
             return None
+        self._announcing = False
         taken: list[tuple[GroupId, Parcel]] = []
         size = 0
         while queue and size < FRAME_BYTES_MAX:

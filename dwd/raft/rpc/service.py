@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from dwd.base.errors import PermissionDenied, Unavailable, VersionRefused
 from dwd.base.ids import GroupId, NodeId, ReplicaId
 from dwd.pb.raft.v1 import raft_pb2 as pb
 from dwd.pb.raft.v1 import raft_pb2_grpc as wire
+from dwd.raft.quorum_loss.epochs import Epochs, Verdict, epoch_name
 from dwd.raft.rpc import decode, encode
 from dwd.raft.transport import TransportHandler
 from dwd.rpc.guard import peer_of
@@ -24,10 +25,12 @@ SERVICE = "dwd.raft.v1.Raft"
 
 
 class RaftService:
-    """Closed until `open` gives it the host."""
+    """Closed until `open` gives it the host. `announce` tells a node the recovery epoch of this one."""
 
-    def __init__(self, node: NodeId) -> None:
+    def __init__(self, node: NodeId, epochs: Epochs, announce: Callable[[NodeId], None]) -> None:
         self._node = node
+        self._epochs = epochs
+        self._announce = announce
         self._handler: TransportHandler | None = None
 
     def register(self, server: RpcServer) -> None:
@@ -61,18 +64,34 @@ class RaftService:
         caller = caller_node(context)
         async for encoded in frames:
             handler = self.handler()
-            source, target, parcels = decode.frame(encoded)
+            source, target, epoch, parcels = decode.frame(encoded)
             if source != caller:
                 raise PermissionDenied("raft.wrong_source", "a node speaks for another")
             if target != self._node:
                 raise VersionRefused("raft.wrong_target", "this is not the node that was meant")
+            if epoch != self._epochs.current:
+                await self.check_epoch(caller, epoch)
             for group, messages in parcels.items():
                 handler.received(caller, group, messages)
         return b""
 
+    async def check_epoch(self, caller: NodeId, epoch: int) -> None:
+        """Raises PermissionDenied when the caller lives in another recovery epoch; one of an older is told so."""
+        verdict = await self._epochs.judge(caller, epoch)
+        if verdict is Verdict.ACCEPT:
+            return
+        if verdict is Verdict.REFUSE_OLD:
+            self._announce(caller)
+        raise PermissionDenied(
+            "raft.epoch_refused",
+            f"the caller is of recovery epoch {epoch_name(epoch)}, this node of {epoch_name(self._epochs.current)}",
+            hint="the node of the older epoch has to be wiped",
+        )
+
     async def fetch_snapshot(
         self, request: pb.SnapshotRequest, context: Context
     ) -> AsyncGenerator[pb.SnapshotItem, None]:
+        await self.check_epoch(caller_node(context), request.epoch)
         items = self.handler().serve_snapshot(caller_node(context), decode.snapshot_request(request))
         async with aclosing(items):
             async for item in items:
@@ -84,14 +103,15 @@ class _Admin(wire.RaftAdminServicer):
         self._service = service
 
     async def CreateReplica(self, request: pb.CreateReplicaRequest, context: Context) -> pb.CreateReplicaReply:
-        caller_node(context)
         handler = self._service.handler()
+        await self._service.check_epoch(caller_node(context), request.epoch)
         await handler.prepare_replica(GroupId(request.group), ReplicaId(request.replica), witness=request.witness)
         return pb.CreateReplicaReply()
 
     async def DropReplica(self, request: pb.DropReplicaRequest, context: Context) -> pb.DropReplicaReply:
-        caller_node(context)
-        await self._service.handler().drop_replica(GroupId(request.group), ReplicaId(request.replica))
+        handler = self._service.handler()
+        await self._service.check_epoch(caller_node(context), request.epoch)
+        await handler.drop_replica(GroupId(request.group), ReplicaId(request.replica))
         return pb.DropReplicaReply()
 
 

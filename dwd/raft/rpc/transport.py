@@ -14,6 +14,7 @@ from dwd.base.errors import InvariantViolation
 from dwd.base.ids import GroupId, NodeId
 from dwd.pb.raft.v1 import raft_pb2_grpc as wire
 from dwd.raft.core.messages import Append
+from dwd.raft.quorum_loss.epochs import Epochs
 from dwd.raft.rpc import decode, encode
 from dwd.raft.rpc.encode import Encoder
 from dwd.raft.rpc.lane import PeerLane
@@ -34,10 +35,11 @@ TRANSFER_SECONDS_MAX = 24 * 3600.0
 class GrpcTransport:
     """Implements `Transport`. `register` its services before the server starts; calls are refused until `start`."""
 
-    def __init__(self, *, node: NodeId, channels: Channels) -> None:
+    def __init__(self, *, node: NodeId, channels: Channels, epochs: Epochs) -> None:
         self._channels = channels
-        self._encoder = Encoder(node)
-        self._service = RaftService(node)
+        self._epochs = epochs
+        self._encoder = Encoder(node, lambda: epochs.current)
+        self._service = RaftService(node, epochs, self._announce)
         self._lanes: dict[NodeId, tuple[PeerLane, PeerLane]] = {}
         self._tasks = Tasks("raft.transport", _failed)
         self._handler: TransportHandler | None = None
@@ -66,7 +68,9 @@ class GrpcTransport:
     async def fetch_snapshot(self, node: NodeId, request: SnapshotRequest) -> AsyncGenerator[SnapshotItem, None]:
         stub = wire.RaftStub(self._channels.to(node, Lane.BULK))
         with translated(sent=False):
-            call = stub.FetchSnapshot(encode.snapshot_request(request), timeout=TRANSFER_SECONDS_MAX)
+            asked = encode.snapshot_request(request)
+            asked.epoch = self._epochs.current
+            call = stub.FetchSnapshot(asked, timeout=TRANSFER_SECONDS_MAX)
             try:
                 async for item in call:
                     yield decode.snapshot_item(item)
@@ -78,6 +82,12 @@ class GrpcTransport:
         self._service.close()
         await self._tasks.close()
         self._lanes.clear()
+
+    def _announce(self, node: NodeId) -> None:
+        """Tell `node` this node's recovery epoch."""
+        if self._handler is not None:
+            lanes = self._lanes.get(node) or self._open(node, self._handler)
+            lanes[0].announce()
 
     def _open(self, node: NodeId, handler: TransportHandler) -> tuple[PeerLane, PeerLane]:
         if len(self._lanes) >= PEERS_MAX:

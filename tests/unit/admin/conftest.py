@@ -109,6 +109,7 @@ class AdminCluster:
             blocks=blocks,
             channels=channels,
             workers=workers,
+            recovery=SimpleNamespace(epoch=0),
             deadline=lambda seconds=OPERATION_SECONDS: CLOCK.monotonic() + seconds,
         )
         made = self.nodes[number] = AdminNode(context=context, blocks=blocks, workers=workers)

@@ -18,6 +18,7 @@ from dwd.raft.core.types import Entry, EntryKind, ReadId, Role, SnapshotMeta
 from dwd.raft.host import Host
 from dwd.raft.options import HostOptions
 from dwd.raft.ports import RecoveredLog
+from dwd.raft.quorum_loss.epochs import Epochs
 from dwd.raft.rpc import decode, encode
 from dwd.raft.rpc.admin_client import create_replica, drop_replica
 from dwd.raft.rpc.encode import Encoder
@@ -26,6 +27,7 @@ from dwd.raft.transport import Absence, Absent, Parcel
 from dwd.rpc.channels import Channels
 from dwd.rpc.server import RpcServer
 from dwd.runtime.clock import SystemClock, SystemRng
+from dwd.runtime.os_files import OsFiles
 from dwd.runtime.serial import ThreadLanes
 from dwd.security.authority import Authority, create_authority
 from dwd.security.credentials import Credential, request_certificate
@@ -69,12 +71,13 @@ class WireNode:
         self._addresses = addresses
         self._credential = credential
         self._options = options
+        self.epochs = Epochs(OsFiles(), directory / f"recovery-{number}.json", SystemClock())
         self.host: Host
 
     async def start(self) -> None:
         self.channels = Channels(self._credential, self._addresses)
         self.server = RpcServer("127.0.0.1:0", self._credential, Everyone(), clock=SystemClock())
-        self.transport = GrpcTransport(node=self.id, channels=self.channels)
+        self.transport = GrpcTransport(node=self.id, channels=self.channels, epochs=self.epochs)
         self.transport.register(self.server)
         self._addresses.known[self.id] = f"127.0.0.1:{await self.server.start()}"
         self.lanes = ThreadLanes(threads=1, name="test")
@@ -233,8 +236,8 @@ PARCELS: list[Parcel] = [
 
 @pytest.mark.parametrize("parcel", PARCELS, ids=lambda parcel: type(parcel).__name__)
 def test_a_message_is_the_same_when_it_crossed_the_wire(parcel: Parcel) -> None:
-    frame = Encoder(NodeId(1)).frame(NodeId(2), [(GroupId(5), parcel), (GroupId(6), parcel)])
-    assert decode.frame(frame) == (1, 2, {5: [parcel], 6: [parcel]})
+    frame = Encoder(NodeId(1), lambda: 9).frame(NodeId(2), [(GroupId(5), parcel), (GroupId(6), parcel)])
+    assert decode.frame(frame) == (1, 2, 9, {5: [parcel], 6: [parcel]})
 
 
 def test_every_message_of_the_core_is_covered_when_the_wire_is_tested() -> None:
@@ -242,16 +245,16 @@ def test_every_message_of_the_core_is_covered_when_the_wire_is_tested() -> None:
 
 
 def test_a_run_of_entries_is_encoded_anew_when_its_last_term_differs() -> None:
-    encoder = Encoder(NodeId(1))
+    encoder = Encoder(NodeId(1), lambda: 9)
     append = next(parcel for parcel in PARCELS if isinstance(parcel, m.Append) and parcel.entries)
     other = replace(append, entries=tuple(replace(entry, term=Term(4), payload=b"other") for entry in ENTRIES))
     for sent in (append, other, append):
-        _, _, parcels = decode.frame(encoder.frame(NodeId(2), [(GroupId(5), sent)]))
+        _, _, _, parcels = decode.frame(encoder.frame(NodeId(2), [(GroupId(5), sent)]))
         assert parcels == {5: [sent]}
 
 
 def test_a_frame_is_refused_when_its_bytes_make_no_sense() -> None:
-    for garbage in (b"\xff\xff\xff", Encoder(NodeId(1)).frame(NodeId(2), [(GroupId(1), PARCELS[0])])[:-3]):
+    for garbage in (b"\xff\xff\xff", Encoder(NodeId(1), lambda: 9).frame(NodeId(2), [(GroupId(1), PARCELS[0])])[:-3]):
         with pytest.raises(Corrupt):
             decode.frame(garbage)
 

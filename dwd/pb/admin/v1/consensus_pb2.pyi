@@ -280,7 +280,11 @@ class RaftReplica(_message.Message):
     doing: _builtins.str
     """likewise"""
     alarm: _builtins.str
+<<<<<<< HEAD
     """what the group cannot mend by itself; empty mostly"""
+=======
+    """what an operator must know and the cluster cannot mend by itself"""
+>>>>>>> cbecb4b (wip recovery)
     @_builtins.property
     def snapshot(self) -> Global___SnapshotTransfer:
         """on its way to this replica"""
@@ -588,3 +592,425 @@ class Compacted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Compacted: _TypeAlias = Compacted  # noqa: Y015
+
+@_typing.final
+class PlanRecoveryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRecoveryRequest: _TypeAlias = PlanRecoveryRequest  # noqa: Y015
+
+@_typing.final
+class RecoveryPlan(_message.Message):
+    """What would be saved of the groups whose quorum is gone, and what not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HASH_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    hash: _builtins.str
+    epoch: _builtins.int
+    """recovery epoch now"""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftNode]:
+        """survivors"""
+
+    @_builtins.property
+    def gone(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftNode]:
+        """fenced from then on"""
+
+    @_builtins.property
+    def alive(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """groups that need nothing"""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostGroup]: ...
+    def __init__(
+        self,
+        *,
+        hash: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        nodes: _abc.Iterable[Global___RaftNode] | None = ...,
+        gone: _abc.Iterable[Global___RaftNode] | None = ...,
+        alive: _abc.Iterable[_builtins.int] | None = ...,
+        groups: _abc.Iterable[Global___LostGroup] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "epoch", b"epoch", "gone", b"gone", "groups", b"groups", "hash", b"hash", "nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoveryPlan: _TypeAlias = RecoveryPlan  # noqa: Y015
+
+@_typing.final
+class LostGroup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VOTERS_FIELD_NUMBER: _builtins.int
+    SURVIVORS_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    COMMITTED_INDEX_FIELD_NUMBER: _builtins.int
+    KEPT_INDEX_FIELD_NUMBER: _builtins.int
+    LOSSES_POSSIBLE_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    kind: _builtins.str
+    chosen: _builtins.str
+    """node id, empty: nothing of the group can be saved"""
+    committed_index: _builtins.int
+    """the highest that a survivor knows to be committed"""
+    kept_index: _builtins.int
+    """the last entry of the chosen log"""
+    losses_possible: _builtins.bool
+    """acknowledged entries after kept_index may be gone"""
+    @_builtins.property
+    def voters(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostVoter]: ...
+    @_builtins.property
+    def survivors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostReplica]: ...
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        voters: _abc.Iterable[Global___LostVoter] | None = ...,
+        survivors: _abc.Iterable[Global___LostReplica] | None = ...,
+        chosen: _builtins.str = ...,
+        committed_index: _builtins.int = ...,
+        kept_index: _builtins.int = ...,
+        losses_possible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "committed_index", b"committed_index", "group", b"group", "kept_index", b"kept_index", "kind", b"kind", "losses_possible", b"losses_possible", "survivors", b"survivors", "voters", b"voters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostGroup: _TypeAlias = LostGroup  # noqa: Y015
+
+@_typing.final
+class LostVoter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    SURVIVES_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    name: _builtins.str
+    replica: _builtins.str
+    survives: _builtins.bool
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        name: _builtins.str = ...,
+        replica: _builtins.str = ...,
+        survives: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node", "replica", b"replica", "survives", b"survives"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostVoter: _TypeAlias = LostVoter  # noqa: Y015
+
+@_typing.final
+class LostReplica(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LAST_TERM_FIELD_NUMBER: _builtins.int
+    LAST_INDEX_FIELD_NUMBER: _builtins.int
+    COMMIT_INDEX_FIELD_NUMBER: _builtins.int
+    TAIL_DOUBT_FIELD_NUMBER: _builtins.int
+    UNFIT_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    name: _builtins.str
+    replica: _builtins.str
+    term: _builtins.int
+    last_term: _builtins.int
+    last_index: _builtins.int
+    commit_index: _builtins.int
+    tail_doubt: _builtins.bool
+    unfit: _builtins.str
+    """why it cannot carry the group on"""
+    chosen: _builtins.bool
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        name: _builtins.str = ...,
+        replica: _builtins.str = ...,
+        term: _builtins.int = ...,
+        last_term: _builtins.int = ...,
+        last_index: _builtins.int = ...,
+        commit_index: _builtins.int = ...,
+        tail_doubt: _builtins.bool = ...,
+        unfit: _builtins.str = ...,
+        chosen: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "commit_index", b"commit_index", "last_index", b"last_index", "last_term", b"last_term", "name", b"name", "node", b"node", "replica", b"replica", "tail_doubt", b"tail_doubt", "term", b"term", "unfit", b"unfit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostReplica: _TypeAlias = LostReplica  # noqa: Y015
+
+@_typing.final
+class ApplyRecoveryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HASH_FIELD_NUMBER: _builtins.int
+    hash: _builtins.str
+    def __init__(
+        self,
+        *,
+        hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyRecoveryRequest: _TypeAlias = ApplyRecoveryRequest  # noqa: Y015
+
+@_typing.final
+class RecoveryProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    finished: _builtins.bool
+    epoch: _builtins.int
+    """of `finished`"""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """carried on; of `finished`"""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        finished: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
+        groups: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "finished", b"finished", "groups", b"groups", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoveryProgress: _TypeAlias = RecoveryProgress  # noqa: Y015
+
+@_typing.final
+class InspectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectRequest: _TypeAlias = InspectRequest  # noqa: Y015
+
+@_typing.final
+class InspectReply(_message.Message):
+    """Documents of dwd.raft.quorum_loss, which nodes alone read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    report: _builtins.bytes
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        report: _builtins.bytes = ...,
+        orders: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectReply: _TypeAlias = InspectReply  # noqa: Y015
+
+@_typing.final
+class PrepareRecoveryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    order: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        order: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareRecoveryRequest: _TypeAlias = PrepareRecoveryRequest  # noqa: Y015
+
+@_typing.final
+class PrepareRecoveryReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareRecoveryReply: _TypeAlias = PrepareRecoveryReply  # noqa: Y015
+
+@_typing.final
+class CommitRecoveryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitRecoveryRequest: _TypeAlias = CommitRecoveryRequest  # noqa: Y015
+
+@_typing.final
+class CommitRecoveryReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitRecoveryReply: _TypeAlias = CommitRecoveryReply  # noqa: Y015
+
+@_typing.final
+class ListRecoveriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecoveriesRequest: _TypeAlias = ListRecoveriesRequest  # noqa: Y015
+
+@_typing.final
+class ListRecoveriesReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOVERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recoveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recovery]: ...
+    def __init__(
+        self,
+        *,
+        recoveries: _abc.Iterable[Global___Recovery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recoveries", b"recoveries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecoveriesReply: _TypeAlias = ListRecoveriesReply  # noqa: Y015
+
+@_typing.final
+class Recovery(_message.Message):
+    """The record that control keeps of a recovery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    ORDERED_BY_FIELD_NUMBER: _builtins.int
+    ORDERED_UNIX_MS_FIELD_NUMBER: _builtins.int
+    SURVIVORS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    GROUPS_WITH_LOSSES_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    plan: _builtins.str
+    """its hash"""
+    ordered_by: _builtins.str
+    ordered_unix_ms: _builtins.int
+    groups: _builtins.int
+    """how many were carried on"""
+    groups_with_losses: _builtins.int
+    """of those, where acknowledged entries may be gone"""
+    @_builtins.property
+    def survivors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """node ids"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        plan: _builtins.str = ...,
+        ordered_by: _builtins.str = ...,
+        ordered_unix_ms: _builtins.int = ...,
+        survivors: _abc.Iterable[_builtins.str] | None = ...,
+        groups: _builtins.int = ...,
+        groups_with_losses: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "groups", b"groups", "groups_with_losses", b"groups_with_losses", "ordered_by", b"ordered_by", "ordered_unix_ms", b"ordered_unix_ms", "plan", b"plan", "survivors", b"survivors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recovery: _TypeAlias = Recovery  # noqa: Y015

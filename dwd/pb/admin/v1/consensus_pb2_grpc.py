@@ -55,6 +55,36 @@ class ConsensusStub:
                 request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupRequest.SerializeToString,
                 response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupReply.FromString,
                 _registered_method=True)
+        self.PlanRecovery = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/PlanRecovery',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.PlanRecoveryRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryPlan.FromString,
+                _registered_method=True)
+        self.ApplyRecovery = channel.unary_stream(
+                '/dwd.admin.v1.Consensus/ApplyRecovery',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ApplyRecoveryRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryProgress.FromString,
+                _registered_method=True)
+        self.ListRecoveries = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/ListRecoveries',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ListRecoveriesRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ListRecoveriesReply.FromString,
+                _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/Inspect',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.InspectRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.InspectReply.FromString,
+                _registered_method=True)
+        self.PrepareRecovery = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/PrepareRecovery',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.PrepareRecoveryRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.PrepareRecoveryReply.FromString,
+                _registered_method=True)
+        self.CommitRecovery = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/CommitRecovery',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CommitRecoveryRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CommitRecoveryReply.FromString,
+                _registered_method=True)
 
 
 class ConsensusServicer:
@@ -88,6 +118,45 @@ class ConsensusServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanRecovery(self, request, context):
+        """These work while control has no quorum: every node is asked itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyRecovery(self, request, context):
+        """May be repeated until it finished. Errors: SafetyRefused (a quorum is alive), Conflict (the plan is stale).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecoveries(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Inspect(self, request, context):
+        """Between nodes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareRecovery(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitRecovery(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConsensusServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +179,36 @@ def add_ConsensusServicer_to_server(servicer, server):
                     servicer.CompactGroup,
                     request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupRequest.FromString,
                     response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupReply.SerializeToString,
+            ),
+            'PlanRecovery': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRecovery,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.PlanRecoveryRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryPlan.SerializeToString,
+            ),
+            'ApplyRecovery': grpc.unary_stream_rpc_method_handler(
+                    servicer.ApplyRecovery,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ApplyRecoveryRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryProgress.SerializeToString,
+            ),
+            'ListRecoveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecoveries,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ListRecoveriesRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ListRecoveriesReply.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.InspectRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.InspectReply.SerializeToString,
+            ),
+            'PrepareRecovery': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareRecovery,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.PrepareRecoveryRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.PrepareRecoveryReply.SerializeToString,
+            ),
+            'CommitRecovery': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitRecovery,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CommitRecoveryRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.CommitRecoveryReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -221,6 +320,168 @@ class Consensus:
             '/dwd.admin.v1.Consensus/CompactGroup',
             dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupRequest.SerializeToString,
             dwd_dot_admin_dot_v1_dot_consensus__pb2.CompactGroupReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRecovery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/PlanRecovery',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.PlanRecoveryRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryPlan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyRecovery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/ApplyRecovery',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.ApplyRecoveryRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecoveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/ListRecoveries',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.ListRecoveriesRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.ListRecoveriesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/Inspect',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.InspectRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.InspectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareRecovery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/PrepareRecovery',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.PrepareRecoveryRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.PrepareRecoveryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitRecovery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/CommitRecovery',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.CommitRecoveryRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.CommitRecoveryReply.FromString,
             options,
             channel_credentials,
             insecure,

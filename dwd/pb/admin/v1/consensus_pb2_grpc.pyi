@@ -41,6 +41,15 @@ class ConsensusStub:
     TransferLeadership: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.TransferLeadershipRequest, _consensus_pb2.TransferLeadershipReply]
     """Returns once the new leader leads."""
     CompactGroup: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.CompactGroupRequest, _consensus_pb2.CompactGroupReply]
+    PlanRecovery: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.PlanRecoveryRequest, _consensus_pb2.RecoveryPlan]
+    """These work while control has no quorum: every node is asked itself."""
+    ApplyRecovery: _grpc.UnaryStreamMultiCallable[_consensus_pb2.ApplyRecoveryRequest, _consensus_pb2.RecoveryProgress]
+    """May be repeated until it finished. Errors: SafetyRefused (a quorum is alive), Conflict (the plan is stale)."""
+    ListRecoveries: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.ListRecoveriesRequest, _consensus_pb2.ListRecoveriesReply]
+    Inspect: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.InspectRequest, _consensus_pb2.InspectReply]
+    """Between nodes."""
+    PrepareRecovery: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.PrepareRecoveryRequest, _consensus_pb2.PrepareRecoveryReply]
+    CommitRecovery: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.CommitRecoveryRequest, _consensus_pb2.CommitRecoveryReply]
 
 @_typing.type_check_only
 class ConsensusAsyncStub(ConsensusStub):
@@ -55,6 +64,15 @@ class ConsensusAsyncStub(ConsensusStub):
     TransferLeadership: _aio.UnaryUnaryMultiCallable[_consensus_pb2.TransferLeadershipRequest, _consensus_pb2.TransferLeadershipReply]  # type: ignore[assignment]
     """Returns once the new leader leads."""
     CompactGroup: _aio.UnaryUnaryMultiCallable[_consensus_pb2.CompactGroupRequest, _consensus_pb2.CompactGroupReply]  # type: ignore[assignment]
+    PlanRecovery: _aio.UnaryUnaryMultiCallable[_consensus_pb2.PlanRecoveryRequest, _consensus_pb2.RecoveryPlan]  # type: ignore[assignment]
+    """These work while control has no quorum: every node is asked itself."""
+    ApplyRecovery: _aio.UnaryStreamMultiCallable[_consensus_pb2.ApplyRecoveryRequest, _consensus_pb2.RecoveryProgress]  # type: ignore[assignment]
+    """May be repeated until it finished. Errors: SafetyRefused (a quorum is alive), Conflict (the plan is stale)."""
+    ListRecoveries: _aio.UnaryUnaryMultiCallable[_consensus_pb2.ListRecoveriesRequest, _consensus_pb2.ListRecoveriesReply]  # type: ignore[assignment]
+    Inspect: _aio.UnaryUnaryMultiCallable[_consensus_pb2.InspectRequest, _consensus_pb2.InspectReply]  # type: ignore[assignment]
+    """Between nodes."""
+    PrepareRecovery: _aio.UnaryUnaryMultiCallable[_consensus_pb2.PrepareRecoveryRequest, _consensus_pb2.PrepareRecoveryReply]  # type: ignore[assignment]
+    CommitRecovery: _aio.UnaryUnaryMultiCallable[_consensus_pb2.CommitRecoveryRequest, _consensus_pb2.CommitRecoveryReply]  # type: ignore[assignment]
 
 class ConsensusServicer(metaclass=_abc_1.ABCMeta):
     """Any node answers; what a leader or another node must do is forwarded."""
@@ -90,5 +108,50 @@ class ConsensusServicer(metaclass=_abc_1.ABCMeta):
         request: _consensus_pb2.CompactGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consensus_pb2.CompactGroupReply, _abc.Awaitable[_consensus_pb2.CompactGroupReply]]: ...
+
+    @_abc_1.abstractmethod
+    def PlanRecovery(
+        self,
+        request: _consensus_pb2.PlanRecoveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.RecoveryPlan, _abc.Awaitable[_consensus_pb2.RecoveryPlan]]:
+        """These work while control has no quorum: every node is asked itself."""
+
+    @_abc_1.abstractmethod
+    def ApplyRecovery(
+        self,
+        request: _consensus_pb2.ApplyRecoveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_consensus_pb2.RecoveryProgress], _abc.AsyncIterator[_consensus_pb2.RecoveryProgress]]:
+        """May be repeated until it finished. Errors: SafetyRefused (a quorum is alive), Conflict (the plan is stale)."""
+
+    @_abc_1.abstractmethod
+    def ListRecoveries(
+        self,
+        request: _consensus_pb2.ListRecoveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.ListRecoveriesReply, _abc.Awaitable[_consensus_pb2.ListRecoveriesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Inspect(
+        self,
+        request: _consensus_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.InspectReply, _abc.Awaitable[_consensus_pb2.InspectReply]]:
+        """Between nodes."""
+
+    @_abc_1.abstractmethod
+    def PrepareRecovery(
+        self,
+        request: _consensus_pb2.PrepareRecoveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.PrepareRecoveryReply, _abc.Awaitable[_consensus_pb2.PrepareRecoveryReply]]: ...
+
+    @_abc_1.abstractmethod
+    def CommitRecovery(
+        self,
+        request: _consensus_pb2.CommitRecoveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.CommitRecoveryReply, _abc.Awaitable[_consensus_pb2.CommitRecoveryReply]]: ...
 
 def add_ConsensusServicer_to_server(servicer: ConsensusServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

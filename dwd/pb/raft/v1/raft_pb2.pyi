@@ -59,8 +59,11 @@ class Frame(_message.Message):
     SOURCE_NODE_FIELD_NUMBER: _builtins.int
     TARGET_NODE_FIELD_NUMBER: _builtins.int
     PARCELS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     source_node: _builtins.int
     target_node: _builtins.int
+    epoch: _builtins.int
+    """recovery epoch of the sender; a frame without parcels tells it alone"""
     @_builtins.property
     def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]: ...
     def __init__(
@@ -69,10 +72,11 @@ class Frame(_message.Message):
         source_node: _builtins.int = ...,
         target_node: _builtins.int = ...,
         parcels: _abc.Iterable[Global___Parcel] | None = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parcels", b"parcels", "source_node", b"source_node", "target_node", b"target_node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "parcels", b"parcels", "source_node", b"source_node", "target_node", b"target_node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,6 +646,7 @@ class SnapshotRequest(_message.Message):
     RANGED_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
     PAGE_HASHES_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     source: _builtins.int
     target: _builtins.int
@@ -655,6 +660,7 @@ class SnapshotRequest(_message.Message):
     """0: only the header"""
     page_hashes: _builtins.bytes
     """of the caller's pages from the offset on: 16 bytes of SHA-256 for each 4 KiB"""
+    epoch: _builtins.int
     def __init__(
         self,
         *,
@@ -667,10 +673,11 @@ class SnapshotRequest(_message.Message):
         ranged: _builtins.bool = ...,
         length: _builtins.int = ...,
         page_hashes: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "index_min", b"index_min", "length", b"length", "offset", b"offset", "page_hashes", b"page_hashes", "ranged", b"ranged", "source", b"source", "target", b"target", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "group", b"group", "index_min", b"index_min", "length", b"length", "offset", b"offset", "page_hashes", b"page_hashes", "ranged", b"ranged", "source", b"source", "target", b"target", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -774,20 +781,23 @@ class CreateReplicaRequest(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
     WITNESS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     replica: _builtins.int
     witness: _builtins.bool
     """a log and a vote, no state machine"""
+    epoch: _builtins.int
     def __init__(
         self,
         *,
         group: _builtins.int = ...,
         replica: _builtins.int = ...,
         witness: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "replica", b"replica", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "group", b"group", "replica", b"replica", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -814,17 +824,20 @@ class DropReplicaRequest(_message.Message):
 
     GROUP_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     replica: _builtins.int
+    epoch: _builtins.int
     def __init__(
         self,
         *,
         group: _builtins.int = ...,
         replica: _builtins.int = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "replica", b"replica"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "group", b"group", "replica", b"replica"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
