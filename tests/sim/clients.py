@@ -44,13 +44,13 @@ class Client:
         self._world.counts["operations"] += 1
         key = f"k{self._rng.below(self._world.plan.keys):02}"
         chance = self._rng.below(100)
-        if chance < 35:
+        if chance < 50:
             await self.get(node, key)
-        elif chance < 60:
+        elif chance < 70:
             await self._put(node, key)
-        elif chance < 85:
+        elif chance < 88:
             await self._swap(node, key)
-        elif chance < 95:
+        elif chance < 96:
             await self._delete(node, key)
         else:
             await self._list(node)

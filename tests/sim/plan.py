@@ -42,9 +42,9 @@ class Plan:
 ALWAYS = {
     "crash": 2.0, "power_loss": 2.0, "crash_in_write": 2.0, "partition": 1.5, "one_way": 1.0, "isolate_leader": 1.0,
     "storm": 1.0, "restart": 0.5, "pause": 1.0, "slow_disk": 0.5, "skew": 0.5, "blackout": 0.3,
-    "compact": 1.0, "kill_leader": 1.0, "succession": 1.0,
+    "compact": 1.0, "away": 0.6, "kill_leader": 1.0, "succession": 1.0,
 }  # fmt: skip
-SOMETIMES = {"lose_replica": 0.7, "transfer": 1.0, "full_disk": 0.4, "failed_sync": 0.4, "away": 0.6}
+SOMETIMES = {"lose_replica": 0.7, "transfer": 1.0, "full_disk": 0.4, "failed_sync": 0.4}
 
 
 def plan_of(seed: int, *, seconds: float = SECONDS) -> Plan:
@@ -52,7 +52,7 @@ def plan_of(seed: int, *, seconds: float = SECONDS) -> Plan:
     rng = SeededRng(seed)
     faults = dict(ALWAYS)
     faults |= {name: weight for name, weight in SOMETIMES.items() if rng.below(3)}
-    compaction = (40, 120, 400, 4_000)[rng.below(4)]
+    compaction = (30, 60, 120, 120, 400, 4_000)[rng.below(6)]
     segment = (64, 128, 512)[rng.below(3)] * KIB
     host = HostOptions(
         compaction_entries=compaction,

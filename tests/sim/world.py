@@ -128,10 +128,12 @@ class World:
         self.busy = True
         crowd = Crowd(self)
         tasks = [self.loop.create_task(crowd.run()), self.loop.create_task(self.nemesis.run())]
-        until = self.began + self.plan.seconds
+        until, steps = self.began + self.plan.seconds, 0
         while self.loop.time() < until and not self.watch.violations:
             await asyncio.sleep(STEP_SECONDS)
-            self._look_for_broken_groups()
+            steps += 1
+            if steps % 10 == 0:
+                self._look_for_broken_groups()
             for task in tasks:
                 if task.done() and task.exception() is not None:
                     raise task.exception()  # type: ignore[misc]
@@ -178,9 +180,12 @@ class World:
         for node in self.nodes:
             host = node.host
             for group in (CONTROL_GROUP, SHARD) if host is not None else ():
-                if group in host.groups() and not host.serves(group):  # type: ignore[union-attr]
-                    failed = host.status(group).failed  # type: ignore[union-attr]
-                    self.watch.report("health", f"group {group} stopped on node {node.id}: {failed}")
+                if group not in host.groups():  # type: ignore[union-attr]
+                    continue
+                status = host.status(group)  # type: ignore[union-attr]
+                if status.failed is not None or status.quarantined is not None:
+                    why = status.failed or status.quarantined
+                    self.watch.report("health", f"group {group} stopped on node {node.id}: {why}")
 
     async def _until(self, condition: Any) -> None:
         deadline = self.loop.time() + START_SECONDS
