@@ -162,6 +162,11 @@ class Raft(Section):
     trailing_entries: int = Field(
         default=5_000, ge=0, le=10_000_000, description="Entries kept after compaction for followers that lag."
     )
+    snapshot_bytes_per_second: Size = Field(
+        default=64 * MIB,
+        ge=1 * MIB,
+        description="What a node sends of snapshots a second, to all followers that need one together.",
+    )
     log_bytes_max: Size = Field(
         default=1 * GIB, ge=256 * MIB, description="Budget of the log on disk; groups that pin old parts are compacted."
     )

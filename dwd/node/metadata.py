@@ -73,6 +73,7 @@ class Metadata:
                 machines_open_max=raft.open_databases,
                 compaction_entries=raft.snapshot_entries,
                 trailing_entries=raft.trailing_entries,
+                snapshot_bytes_per_second=raft.snapshot_bytes_per_second,
             ),
             on_fatal=around.on_fatal,
             clocks=clocks,

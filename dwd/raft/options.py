@@ -44,7 +44,8 @@ class HostOptions:
     trailing_bytes: int = 16 * MIB
     snapshot_copies_max: int = 2
     """Copies of databases kept for transfers at a time, on this node."""
-    snapshot_bytes_per_second: int = 256 * MIB
+    snapshot_bytes_per_second: int = 64 * MIB
+    """What a node sends to all who lack a snapshot, together: full speed would be felt by those who write."""
     snapshot_chunk_seconds: float = 10.0
     """A transfer whose next chunk takes longer is broken off and resumed."""
     snapshot_copy_seconds: float = 300.0
