@@ -32,11 +32,8 @@ SNAPSHOT_THREADS = 4
 class Metadata:
     host: Host
     client: MetaClient
-<<<<<<< HEAD
     audit: Audit
-=======
     recovery: Execution
->>>>>>> cbecb4b (wip recovery)
 
     @classmethod
     @asynccontextmanager
@@ -96,11 +93,7 @@ class Metadata:
         try:
             await host.start()
             network.follow(around, client.view)
-<<<<<<< HEAD
-            yield cls(host=host, client=client, audit=audit)
-=======
-            yield cls(host=host, client=client, recovery=recovery)
->>>>>>> cbecb4b (wip recovery)
+            yield cls(host=host, client=client, audit=audit, recovery=recovery)
         finally:
             client.close()
             await peers.close()

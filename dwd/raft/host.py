@@ -23,12 +23,8 @@ from dwd.raft.clocks import ClockProbe, PeerClocks
 from dwd.raft.compaction import Compaction
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
-<<<<<<< HEAD
-from dwd.raft.core.types import ZERO_INDEX, Configuration, ConfigurationChange, JointChange, Role
-from dwd.raft.departure import hand_over_all
-=======
 from dwd.raft.core.types import ZERO_INDEX, Configuration, ConfigurationChange, JointChange, Member, Role
->>>>>>> cbecb4b (wip recovery)
+from dwd.raft.departure import hand_over_all
 from dwd.raft.engine import Engine, stopped
 from dwd.raft.leadership import Leadership, LeadershipCallback
 from dwd.raft.lifecycle import Lifecycle

@@ -169,10 +169,7 @@ def replica_message(node: NodeId, status: GroupStatus, missing: frozenset[NodeId
         failed=str(status.failed) if status.failed is not None else "",
         quarantined=status.quarantined or "",
         alarm=status.alarm or "",
-<<<<<<< HEAD
-=======
         hibernating=status.hibernating,
->>>>>>> cbecb4b (wip recovery)
     )
     if status.state_hash is not None:
         made.state_hash, made.state_hash_index = status.state_hash.digest.hex(), status.state_hash.index

@@ -280,11 +280,7 @@ class RaftReplica(_message.Message):
     doing: _builtins.str
     """likewise"""
     alarm: _builtins.str
-<<<<<<< HEAD
-    """what the group cannot mend by itself; empty mostly"""
-=======
     """what an operator must know and the cluster cannot mend by itself"""
->>>>>>> cbecb4b (wip recovery)
     @_builtins.property
     def snapshot(self) -> Global___SnapshotTransfer:
         """on its way to this replica"""
