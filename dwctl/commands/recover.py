@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="recover",
-    help="Go on when a majority of a group's voters is gone for good. First `plan`, which changes nothing; then `apply` "
-    "with the plan's hash. Nodes that do not take part are fenced until they are wiped.",
+    help="Go on when a majority of a group's voters is gone for good. First `plan`, which changes nothing; then "
+    "`apply` with its hash. Nodes that do not take part are fenced until they are wiped.",
     no_args_is_help=True,
 )
 APPLY_SECONDS = 900.0
@@ -36,7 +36,8 @@ def plan(context: ContextOption = None, as_json: JsonFlag = False) -> None:
         return
     show(found)
     output(as_json).note(
-        f"nothing was changed. If the nodes that are gone never come back: dwctl cluster recover apply --hash {found.hash}"
+        "nothing was changed. If the nodes that are gone never come back: "
+        f"dwctl cluster recover apply --hash {found.hash}"
     )
 
 

@@ -39,7 +39,6 @@ class Metadata:
     @asynccontextmanager
     async def open(cls, around: Surroundings, network: Network, log: LogStore) -> AsyncIterator[Metadata]:
         """Recovers every group of the log. Raises DwError."""
-        raft = around.settings.raft
         transport = GrpcTransport(node=around.identity.node_id, channels=network.channels, epochs=around.epochs)
         transport.register(network.server)
         clocks = GrpcClocks(network.channels, around.clock)
@@ -60,18 +59,7 @@ class Metadata:
             bulk=bulk,
             clock=around.clock,
             rng=around.rng,
-            options=HostOptions(
-                tick_ms=raft.tick_ms,
-                election_ticks=raft.election_ticks,
-                heartbeat_ticks=raft.heartbeat_ticks,
-                lease_reads=raft.lease_reads,
-                hibernate_seconds=raft.hibernate_seconds,
-                hand_over_seconds=raft.hand_over_seconds,
-                machines_open_max=raft.open_databases,
-                compaction_entries=raft.snapshot_entries,
-                trailing_entries=raft.trailing_entries,
-                snapshot_bytes_per_second=raft.snapshot_bytes_per_second,
-            ),
+            options=_options(around),
             on_fatal=around.on_fatal,
             clocks=clocks,
         )
@@ -87,9 +75,7 @@ class Metadata:
             rng=around.rng,
         )
         recovery = Execution(around.identity.node_id, host, around.epochs)
-        around.epochs.holds = lambda: bool(host.groups())
-        around.epochs.obey = recovery.obey
-        around.epochs.on_fenced = around.on_fatal
+        around.epochs.serve(holds=lambda: bool(host.groups()), obey=recovery.obey, on_fenced=around.on_fatal)
         try:
             await host.start()
             network.follow(around, client.view)
@@ -101,3 +87,19 @@ class Metadata:
             await lanes.close()
             await bulk.close()
             databases.close()
+
+
+def _options(around: Surroundings) -> HostOptions:
+    raft = around.settings.raft
+    return HostOptions(
+        tick_ms=raft.tick_ms,
+        election_ticks=raft.election_ticks,
+        heartbeat_ticks=raft.heartbeat_ticks,
+        lease_reads=raft.lease_reads,
+        hibernate_seconds=raft.hibernate_seconds,
+        hand_over_seconds=raft.hand_over_seconds,
+        machines_open_max=raft.open_databases,
+        compaction_entries=raft.snapshot_entries,
+        trailing_entries=raft.trailing_entries,
+        snapshot_bytes_per_second=raft.snapshot_bytes_per_second,
+    )

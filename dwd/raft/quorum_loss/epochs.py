@@ -60,9 +60,7 @@ class Record:
 
 
 class Epochs:
-    """One a node. `holds` says whether replicas live here, `obey` carries out the order this node has, `on_fenced` is
-    called once when the node must end: all three are given by whoever runs the host.
-    """
+    """One a node."""
 
     def __init__(self, files: Files, path: Path, clock: Clock) -> None:
         """Raises Corrupt, VersionRefused."""
@@ -72,9 +70,21 @@ class Epochs:
         self._record = _load(files, path)
         self._lock = asyncio.Lock()
         self._told: dict[NodeId, float] = {}
-        self.holds: Callable[[], bool] = lambda: True
-        self.obey: Callable[[], Awaitable[None]] = _nobody_obeys
-        self.on_fenced: Callable[[BaseException], None] = _nobody_ends
+        self._holds: Callable[[], bool] = lambda: True
+        self._obey: Callable[[], Awaitable[None]] = _nobody_obeys
+        self._on_fenced: Callable[[BaseException], None] = _nobody_ends
+
+    def serve(
+        self,
+        *,
+        holds: Callable[[], bool],
+        obey: Callable[[], Awaitable[None]],
+        on_fenced: Callable[[BaseException], None],
+    ) -> None:
+        """Before the host starts. `holds` says whether replicas live here, `obey` carries out the order this node has,
+        `on_fenced` is called once when the node must end.
+        """
+        self._holds, self._obey, self._on_fenced = holds, obey, on_fenced
 
     @property
     def current(self) -> int:
@@ -108,13 +118,13 @@ class Epochs:
                 self._tell(peer, epoch, "a node of an older recovery epoch is refused: it has to be wiped")
                 return Verdict.REFUSE_OLD
             if record.order is None or record.order.epoch != epoch:
-                if self.holds():
+                if self._holds():
                     await self._fence(peer, epoch)
                     return Verdict.REFUSE
                 await self._save(Record(epoch=epoch))
                 _log.info("recovery epoch taken over", epoch=epoch_name(epoch), peer=hex_id(peer))
                 return Verdict.ACCEPT
-        await self.obey()
+        await self._obey()
         return Verdict.ACCEPT if epoch == self._record.epoch else Verdict.REFUSE
 
     async def prepare(self, order: Order) -> None:
@@ -143,7 +153,9 @@ class Epochs:
         if not self._record.fenced_by:
             record = self._record
             await self._save(Record(epoch=record.epoch, fenced_by=epoch, order=record.order, done=record.done))
-            self.on_fenced(fenced(record.epoch, epoch, self._path))
+            error = fenced(record.epoch, epoch, self._path)
+            _log.critical("this node is fenced", error=error.message, hint=error.hint)
+            self._on_fenced(error)
 
     async def _save(self, record: Record) -> None:
         content = json.dumps(_document(record), indent=1).encode() + b"\n"

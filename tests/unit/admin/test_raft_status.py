@@ -52,6 +52,7 @@ def status(number: int, *, leader: int = 1, **changed: Any) -> Any:
         "group": 1, "replica": 100 + number, "role": Role.LEADER if leads else Role.FOLLOWER, "leader": 100 + leader,
         "leader_node": leader, "term": 7, "commit": 99, "applied": 98, "last": 100, "first": 5, "log_bytes": 4_096,
         "configuration": CONFIGURATION, "members": members, "snapshot": None, "tail_doubt": False, "failed": None,
+        "quarantined": None, "alarm": None, "hibernating": False, "state_hash": None,
         **changed,
     }  # fmt: skip
     return SimpleNamespace(**{"quarantined": None, "alarm": None, "state_hash": None, **facts})

@@ -198,11 +198,11 @@ async def test_a_snapshot_travels_when_a_follower_comes_back_late(tmp_path: Path
 
 async def test_a_replica_is_prepared_and_dropped_when_another_node_asks(tmp_path: Path) -> None:
     async with wired(tmp_path, 2, voters=1) as nodes:
-        await create_replica(nodes[0].channels, nodes[1].id, GROUP, ReplicaId(200))
+        await create_replica(nodes[0].channels, nodes[0].epochs, nodes[1].id, GROUP, ReplicaId(200))
         assert nodes[1].host.status(GROUP).replica == 200
-        await drop_replica(nodes[0].channels, nodes[1].id, GROUP, ReplicaId(199))
+        await drop_replica(nodes[0].channels, nodes[0].epochs, nodes[1].id, GROUP, ReplicaId(199))
         assert nodes[1].host.status(GROUP).replica == 200
-        await drop_replica(nodes[0].channels, nodes[1].id, GROUP, ReplicaId(200))
+        await drop_replica(nodes[0].channels, nodes[0].epochs, nodes[1].id, GROUP, ReplicaId(200))
         assert nodes[1].host.groups() == ()
 
 
