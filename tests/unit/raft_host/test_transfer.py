@@ -60,6 +60,19 @@ async def test_a_transfer_is_refused_when_the_target_cannot_lead(tmp_path: Path)
         cluster.network.heal()
 
 
+async def test_a_transfer_waits_for_the_target_when_it_was_silent_just_now(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 3, options=replace(FAST, election_ticks=10)) as cluster:
+        await cluster.put("a", "1")
+        leader = await cluster.leader()
+        target = next(node for node in cluster.nodes if node is not leader)
+        cluster.network.isolate(target.id)
+        await until(lambda: not _answers(leader.host.status(GROUP).members, target.id), "it to be missed")
+        moving = cluster.spawn(leader.host.transfer(GROUP, target.id, deadline=soon()))
+        await asyncio.sleep(0)
+        cluster.network.heal()
+        assert await moving == target.id
+
+
 def _answers(members: object, node: NodeId) -> bool:
     return any(m.member.node == node and m.last_contact_seconds < 0.5 for m in members)  # type: ignore[attr-defined]
 
