@@ -36,6 +36,13 @@ LEAVING_MAX = 256
 
 AskReplica = Callable[[NodeId, GroupId, ReplicaId], Awaitable[None]]
 
+
+class AskForReplica(Protocol):
+    """A witness is one from its first moment on: it is given no database."""
+
+    async def __call__(self, node: NodeId, group: GroupId, replica: ReplicaId, *, witness: bool) -> None: ...
+
+
 _log = structlog.get_logger("dwd.meta")
 
 
@@ -71,7 +78,7 @@ class MembershipWorker:
         node: NodeId,
         host: Membership,
         view: ControlView,
-        create_replica: AskReplica,
+        create_replica: AskForReplica,
         drop_replica: AskReplica,
         clock: Clock,
         rng: Rng,
@@ -203,14 +210,16 @@ class MembershipWorker:
                 raise Conflict("meta.member_gone", "the member left meanwhile")
             return present
         replica = ReplicaId(self._rng.bits(ID_BITS) | 1)
+        lost = status.configuration.on_node(change.node)
+        witness = change.kind is ChangeKind.ADD_WITNESS or (lost is not None and lost.role is MemberRole.WITNESS)
         try:
-            await self._create_replica(change.node, status.group, replica)
+            await self._create_replica(change.node, status.group, replica, witness=witness)
         except DwError as error:
             self._refusals.note(change.node)
             _log.info("replica not created yet", group=status.group, member_node=hex_id(change.node), error=str(error))
             return None
         self._refusals.forget(change.node)
-        role = MemberRole.WITNESS if change.kind is ChangeKind.ADD_WITNESS else MemberRole.LEARNER
+        role = MemberRole.WITNESS if witness else MemberRole.LEARNER
         return Member(node=change.node, replica=replica, role=role)
 
 

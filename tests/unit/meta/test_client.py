@@ -117,8 +117,8 @@ async def test_groups_grow_to_their_voters_when_nodes_join(tmp_path: Path) -> No
     async with running(tmp_path, 4, control_voters=1, shard_voters=1) as nodes:
         first = nodes[NodeId(1)]
 
-        async def create(node: NodeId, group: GroupId, replica: ReplicaId) -> None:
-            await nodes[node].host.create_replica(group, replica)
+        async def create(node: NodeId, group: GroupId, replica: ReplicaId, *, witness: bool) -> None:
+            await nodes[node].host.create_replica(group, replica, witness=witness)
 
         async def drop(node: NodeId, group: GroupId, replica: ReplicaId) -> None:
             raise AssertionError("nobody is removed")

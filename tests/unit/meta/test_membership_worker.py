@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from dwd.base.errors import Busy, Conflict, Corrupt, DwError, OutcomeUnknown, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, ReplicaId, Stamp
 from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses, NodeRow
-from dwd.meta.core.pins import Pin, encode_pin
+from dwd.meta.core.pins import Pin, encode_pin, setting_of
 from dwd.meta.workers.membership import REFUSED_SECONDS_MAX, REFUSED_SECONDS_MIN, MembershipWorker
 from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, JointChange, Member, MemberRole
+from dwd.raft.transport import Absence
 from dwd.runtime.clock import SystemRng
 from dwd.runtime.worker import Progress
 from tests.twins.manual_clock import ManualClock
@@ -94,9 +96,9 @@ class Cluster:
         self.done.append(("transfer", group, to))
         return to or NodeId(0)
 
-    async def create(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
+    async def create(self, node: NodeId, group: GroupId, replica: ReplicaId, *, witness: bool) -> None:
         self._maybe_raise("create")
-        self.done.append(("create", group, node))
+        self.done.append(("create witness" if witness else "create", group, node))
 
     async def drop(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
         self._maybe_raise("drop")
@@ -105,6 +107,18 @@ class Cluster:
     def _maybe_raise(self, name: str) -> None:
         if self.errors[name]:
             raise self.errors[name].pop(0)
+
+
+async def test_witness_comes_back_as_one_when_its_replica_is_lost() -> None:
+    three = voters(1, 2, 3).members
+    configuration = Configuration(members=(*three[:2], replace(three[2], role=MemberRole.WITNESS)))
+    cluster = Cluster({ONE: configuration}, [row(n) for n in (1, 2, 3)])
+    roles = {NodeId(1): MemberRole.VOTER, NodeId(2): MemberRole.VOTER, NodeId(3): MemberRole.WITNESS}
+    cluster.settings[setting_of(ONE)] = encode_pin(Pin(group=ONE, roles=roles))
+    cluster.absent = {NodeId(3): Absence.UNKNOWN}
+    assert await cluster.worker.work() is Progress.BUSY
+    assert cluster.done[0] == ("create witness", ONE, 3)
+    assert cluster.done[1][0] is ChangeKind.REPLACE_LOST
 
 
 async def test_removed_replica_is_dropped_when_it_has_left() -> None:
