@@ -6,7 +6,6 @@ only tell the core and stir the loop. An exception of `guarded` work stops this 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from dwd.raft.leaving import Leaving
 from dwd.raft.ports import LogWrite
 from dwd.raft.proposals import Proposal, Proposals
 from dwd.raft.reads import Reads
-from dwd.raft.round_pace import ASKED_MAX, RoundPace
 from dwd.raft.routes import Routes
 from dwd.raft.surroundings import Surroundings
 from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS, RESEEDED
@@ -71,13 +69,9 @@ class Replica:
             boot=around.boot,
             round_seconds=options.tick_ms * options.election_ticks / 1000,
         )
-        self._pace = RoundPace()
-        self._asked: list[ReadRequest] = []
-        """Reads of other replicas, for the next round."""
         self.quarantined: str | None = applier.machine.quarantined()
         """Why the state here is not to be trusted; see `dwd.raft.quarantine`."""
         self.alarm: str | None = None
-        self._round_timer: asyncio.TimerHandle | None = None
         self.absent: dict[ReplicaId, Absence] = {}
         """Replicas whose node said that it cannot speak for them, until they speak."""
         self.began = around.clock.monotonic()
@@ -114,15 +108,14 @@ class Replica:
                     self.absent.pop(parcel.source, None)
                 if parcel.source == self.soft.leader:
                     self.heard_leader = self._around.clock.monotonic()
-                if isinstance(parcel, ReadRequest) and self.soft.role is Role.LEADER:
-                    self._asked.append(parcel)
-                else:
-                    self.core.step(parcel)
+                if isinstance(parcel, ReadRequest):
+                    self.used()
+                self.core.step(parcel)
 
     def waits(self) -> bool:
         """Somebody waits for something of it."""
         return bool(
-            self._asked or self.reads.waiting() or self.proposals.waiting() or self.core.has_effects()
+            self.reads.waiting() or self.proposals.waiting() or self.core.has_effects()
             or self._unpersisted or self.installs.under_way or self.quarantined is not None
         )  # fmt: skip
 
@@ -153,7 +146,7 @@ class Replica:
                     and self._around.persister.admits(self.group)
                 ):
                     self._propose(self.proposals.hand_over(self._around.options.propose_batch_max))
-            if self._asked or self.reads.waiting():
+            if self.reads.waiting():
                 self.used()
                 self._begin_reads()
             if not self.core.has_effects():
@@ -161,25 +154,10 @@ class Replica:
             self._perform(self.core.take_effects())
 
     def _begin_reads(self) -> None:
-        """Hand the core the reads of this node and of others; a leader lets them gather (`RoundPace`)."""
-        now = self._around.clock.monotonic()
-        wait = self._pace.wait_seconds(now) if self.soft.role is Role.LEADER else 0.0
-        if wait and len(self._asked) < ASKED_MAX and not any(request.doubtful for request in self._asked):
-            if self._round_timer is None:
-                self._round_timer = asyncio.get_running_loop().call_later(wait, self._round_due)
-            return
-        asked, self._asked = self._asked, []
-        read = self.reads.begin_round(now) if self.reads.waiting() else None
-        self._pace.began(len(asked) + (read is not None), now)
-        for request in asked:
-            self.core.step(request)
+        """Hand the core this node's reads. They gather by themselves: while a round is out the rest waits."""
+        read = self.reads.begin_round(self._around.clock.monotonic())
         if read is not None:
             self.core.read_index(read)
-
-    def _round_due(self) -> None:
-        self._round_timer = None
-        if not self.closed:
-            self._around.stir(self.group)
 
     def node_unreachable(self, node: NodeId) -> None:
         for member in self.core.status().configuration.members:

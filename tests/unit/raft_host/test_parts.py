@@ -28,7 +28,6 @@ from dwd.raft.ports import Doubt, LogWrite, RecoveredLog
 from dwd.raft.proposals import ROUND_BYTES, ROUND_COUNT, Proposals
 from dwd.raft.reads import ROUNDS_MAX, Reads
 from dwd.raft.recovery import reconcile
-from dwd.raft.round_pace import SPACING_SECONDS, RoundPace
 from dwd.raft.rpc.lane import PeerLane
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.serial import ThreadLanes
@@ -275,20 +274,6 @@ class TestProposals:
         proposals.add(b"a", 9.0, asyncio.get_running_loop().create_future())
         (proposal,) = proposals.hand_over(9)
         proposals.accepted([Accepted(proposal=proposal.id, index=index, term=Term(2))])
-
-
-class TestRoundPace:
-    def test_the_next_round_waits_when_the_last_served_several(self) -> None:
-        pace = RoundPace()
-        assert pace.wait_seconds(1.0) == 0
-        pace.began(2, 1.0)
-        assert pace.wait_seconds(1.0) == pytest.approx(SPACING_SECONDS)
-        assert pace.wait_seconds(1.0 + SPACING_SECONDS) == 0
-
-    def test_the_next_round_begins_at_once_when_the_last_served_one(self) -> None:
-        pace = RoundPace()
-        pace.began(1, 1.0)
-        assert pace.wait_seconds(1.0) == 0
 
 
 class TestPeerLane:
