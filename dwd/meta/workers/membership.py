@@ -13,9 +13,9 @@ import structlog
 
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import Busy, Conflict, DeadlineExceeded, DwError, NotLeader, SafetyRefused
-from dwd.base.ids import ID_BITS, GroupId, NodeId, ReplicaId, hex_id
+from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, NodeId, ReplicaId, hex_id
 from dwd.meta.core.control.queries import Topology
-from dwd.meta.core.control.rows import Liveness
+from dwd.meta.core.control.rows import Liveness, NodeRow
 from dwd.meta.core.membership import Seen, Step, StepChange, next_step, wanted
 from dwd.meta.view import ControlView
 from dwd.raft.core.types import ChangeKind, Configuration, ConfigurationChange, JointChange, Member, MemberRole
@@ -161,13 +161,18 @@ class MembershipWorker:
                 for m in status.members
                 if m.member.node == self._node or m.last_contact_seconds <= REACHABLE_SECONDS
             },
-            admissible={
-                n.node
-                for n in topology.nodes
-                if n.liveness is Liveness.UP and n.node != self._node and not self._refusals.lasts(n.node)
-            },
+            admissible={n.node for n in topology.nodes if self._admissible(n, status)},
         )
         return next_step(wanted(topology, status.group, status.configuration), seen)
+
+    def _admissible(self, node: NodeRow, status: GroupStatus) -> bool:
+        """Whether to give it a replica now. A node that is down and no member of control is asked now and then: it has
+        nothing to speak of, so that nobody could hear that it is back (wiped, after a recovery without it).
+        """
+        if node.node == self._node or self._refusals.lasts(node.node):
+            return False
+        stranger = status.group == CONTROL_GROUP and status.configuration.on_node(node.node) is None
+        return stranger or node.liveness is Liveness.UP
 
     async def _take(self, status: GroupStatus, step: Step) -> bool:
         """False: not now, look again after a rest."""

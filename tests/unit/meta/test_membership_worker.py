@@ -235,3 +235,9 @@ async def test_group_is_left_alone_when_its_pin_cannot_be_read() -> None:
     with pytest.raises(Corrupt):
         await cluster.worker.work()
     assert {step[1] for step in cluster.done} == {TWO}
+
+
+async def test_wiped_node_is_given_control_back_when_nobody_could_hear_of_its_return() -> None:
+    cluster = Cluster({CONTROL_GROUP: voters(1), ONE: voters(1)}, [row(1), row(2, Liveness.DOWN)])
+    await cluster.worker.work()
+    assert cluster.done == [("create", CONTROL_GROUP, 2), (ChangeKind.ADD_LEARNER, CONTROL_GROUP, 2)]
