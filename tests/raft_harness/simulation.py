@@ -153,16 +153,17 @@ class Simulation:
 
     def crash(self, replica: ReplicaId, *, rng: SeededRng) -> None:
         """Lose what is not durable. The last write may be torn (it was not synced), or rot although it was."""
+        if self.rotten is not None and not self.disks[self.rotten].doubt:
+            self.rotten = None
+        may_rot = self.may_rot(replica)
         shell = self.shells.pop(replica)
         disk = shell.disk
         self.counts["crash"] += 1
-        if self.rotten is not None and not self.disks[self.rotten].doubt:
-            self.rotten = None
         if rng.chance(self.hostility.torn):
             self.counts["torn"] += 1
             disk.doubt = True
             before = shell.before_last_write
-            if rng.chance(self.hostility.rot) and before is not None and self.may_rot(replica):
+            if rng.chance(self.hostility.rot) and before is not None and may_rot:
                 self.counts["rot"] += 1
                 self.rotten = replica
                 disk.hard_state, disk.base, disk.entries = before.hard_state, before.base, before.entries
@@ -170,10 +171,13 @@ class Simulation:
         self.disks[replica] = disk
 
     def may_rot(self, replica: ReplicaId) -> bool:
-        """One copy at a time, and never where two voters or fewer make a quorum of all: nobody could bring it back."""
-        voters = self.disks[replica].machine.position.configuration.voters()
-        data = [m for m in voters if m.role is MemberRole.VOTER]
-        return self.rotten in {None, replica} and len(voters) >= 3 and len(data) >= 2
+        """One copy at a time, and never where two voters or fewer make a quorum of all, by anybody's configuration:
+        nobody could bring it back.
+        """
+        known = [shell.node.status() for shell in self.shells.values()]
+        voters = [s.configuration.voters() for s in known if s.configuration.members] or [()]
+        data = [sum(m.role is MemberRole.VOTER for m in half) for half in voters]
+        return self.rotten in {None, replica} and min(map(len, voters)) >= 3 and min(data) >= 2
 
     # Network.
 
