@@ -238,28 +238,28 @@ async def test_a_node_is_left_when_it_is_silent(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("dwd.meta.rpc.silence.SILENT_SECONDS", 0.2)
     async with connected() as (peers, groups, _):
         with pytest.raises(OutcomeUnknown):
-            await peers.propose(SERVER, GROUP, b"wait", deadline=CLOCK.monotonic() + SECONDS)
+            await peers.propose(SERVER, GROUP, said("wait"), deadline=CLOCK.monotonic() + SECONDS)
         async with asyncio.TaskGroup() as tasks:
-            trying = tasks.create_task(peers.propose(SERVER, GROUP, b"wait", deadline=CLOCK.monotonic() + SECONDS))
+            trying = tasks.create_task(peers.propose(SERVER, GROUP, said("wait"), deadline=CLOCK.monotonic() + SECONDS))
             await asyncio.sleep(0)
             with pytest.raises(Unavailable) as refused:
-                await peers.propose(SERVER, GROUP, b"", deadline=CLOCK.monotonic() + SECONDS)
+                await peers.propose(SERVER, GROUP, said("x"), deadline=CLOCK.monotonic() + SECONDS)
             assert refused.value.code == "meta.peer_silent"
-            other = await peers.propose(SERVER, GroupId(2), b"", deadline=CLOCK.monotonic() + SECONDS)
+            other = await peers.propose(SERVER, GroupId(2), said("x"), deadline=CLOCK.monotonic() + SECONDS)
             assert isinstance(other, Receipt)
             groups.gate.set()
             _ = await trying
-        assert isinstance(await peers.propose(SERVER, GROUP, b"", deadline=CLOCK.monotonic() + SECONDS), Receipt)
+        assert isinstance(await peers.propose(SERVER, GROUP, said("x"), deadline=CLOCK.monotonic() + SECONDS), Receipt)
 
 
 async def test_a_slow_node_is_not_silent_when_it_answers_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dwd.meta.rpc.silence.SILENT_SECONDS", 0.5)
     async with connected() as (peers, groups, _):
         async with asyncio.TaskGroup() as tasks:
-            slow = tasks.create_task(peers.propose(SERVER, GROUP, b"wait", deadline=CLOCK.monotonic() + SECONDS))
+            slow = tasks.create_task(peers.propose(SERVER, GROUP, said("wait"), deadline=CLOCK.monotonic() + SECONDS))
             until = CLOCK.monotonic() + 1.0
             while CLOCK.monotonic() < until:
-                _ = await peers.propose(SERVER, GROUP, b"", deadline=CLOCK.monotonic() + SECONDS)
+                _ = await peers.propose(SERVER, GROUP, said("x"), deadline=CLOCK.monotonic() + SECONDS)
             assert not slow.done()
             groups.gate.set()
         assert isinstance(slow.result(), Receipt)
