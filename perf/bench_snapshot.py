@@ -33,7 +33,7 @@ VALUE_BYTES = 128 * 1024
 SHARD = "1"
 MISSED_SECONDS = 4.0
 """After which a node that stopped answering is not waited for when logs are cut."""
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 BYTES_SHARE_MAX = 0.05
 P99_FACTOR_MAX = 2.0
 WIDTH_IN_FILES = 150
