@@ -38,6 +38,22 @@ async def change(world: World, rng: SeededRng) -> None:
     await leader.run(lambda _: host.change(group, wish, deadline=deadline))
 
 
+async def mend(world: World, rng: SeededRng) -> None:
+    """Replace one lost replica, if there is any: the last duty of an operator."""
+    for group in (CONTROL_GROUP, SHARD):
+        leader = world.leader(group)
+        if leader is None or leader.host is None:
+            continue
+        host = leader.host
+        lost = [node for node in host.missing(group) if node != leader.id]
+        if not lost:
+            continue
+        member = await _newcomer(world, rng, leader, group, lost[0])
+        wish = ConfigurationChange(kind=ChangeKind.REPLACE_LOST, member=member)
+        deadline = world.loop.time() + CHANGE_SECONDS
+        await leader.run(lambda _, h=host, g=group, w=wish, d=deadline: h.change(g, w, deadline=d))  # type: ignore[misc]
+
+
 async def _steps(
     world: World, rng: SeededRng, leader: SimNode, group: GroupId, present: Configuration
 ) -> list[ConfigurationChange]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dwd.base.errors import NotFound
+from dwd.base.errors import DwError, NotFound
 from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, hex_id
 from dwd.raft.core.types import MemberRole
+from tests.sim import operator
 from tests.sim.clients import Client
 from tests.twins.meta_group import SHARD, content_hash
 
@@ -32,6 +34,9 @@ async def until_settled(world: World) -> None:
             world.watch.report("convergence", f"{SETTLE_SECONDS:g} s after everything was healed: {why}")
             return
         await asyncio.sleep(0.25)
+        if not world.plan.reconciled:
+            with suppress(DwError, asyncio.CancelledError):
+                await operator.mend(world, world.rng)
 
 
 def _unsettled(world: World) -> str | None:
@@ -72,7 +77,9 @@ async def read_everywhere(world: World, client: Client) -> None:
     """
     for node in [n for n in world.nodes if all(n in _members(world, group) for group in GROUPS)]:
         for number in range(world.plan.keys):
-            answered = await client.get(node, f"k{number:02}", patience=READ_SECONDS)
+            until = world.loop.time() + READ_SECONDS
+            while not (answered := await client.get(node, f"k{number:02}")) and world.loop.time() < until:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)  # a copy of control that was just made says at once that it knows nothing yet
             if not answered:
                 world.watch.report("liveness", f"node {node.id} does not answer a read after everything was healed")
                 return
