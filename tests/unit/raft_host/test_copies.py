@@ -43,7 +43,8 @@ class Bench:
 
     def copies(self, **options: int) -> Copies:
         return Copies(
-            self.directory, node=NodeId(9), lanes=self.lanes, options=HostOptions(**options), clock=self.clock,
+            self.directory, node=NodeId(9), lanes=self.lanes, clock=self.clock,
+            options=HostOptions(**{"snapshot_bytes_per_second": 1 << 40, **options}),
             rng=SystemRng(),
         )  # fmt: skip
 
