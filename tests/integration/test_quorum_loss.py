@@ -1,4 +1,4 @@
-"""A majority of the nodes destroyed for good: the survivors go on with what they hold, and nobody's old data returns."""
+"""A majority of the nodes destroyed: survivors go on with what they hold, and nobody's old data returns."""
 
 from __future__ import annotations
 
