@@ -13,7 +13,7 @@ import grpc
 
 from dwctl.context import ClusterContext
 from dwd.base import limits, wire
-from dwd.base.errors import DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
+from dwd.base.errors import DeadlineExceeded, DwError, OutcomeUnknown, SafetyRefused, Unavailable
 from dwd.pb.admin.v1 import admin_pb2, admin_pb2_grpc, consensus_pb2, consensus_pb2_grpc
 
 SERVER_NAME = "node.dwd"
@@ -72,6 +72,7 @@ def connect(context: ClusterContext) -> Iterator[AdminClient]:
     except OSError as error:
         raise Unavailable("dwctl.no_certificate", f"cannot read {error.filename}: {error.strerror}") from error
     addresses = [n.grpc for n in context.nodes]
+    left_behind: list[str] = []
     for address in addresses:
         channel = grpc.secure_channel(address, credentials, options=channel_options())
         try:
@@ -79,16 +80,38 @@ def connect(context: ClusterContext) -> Iterator[AdminClient]:
         except grpc.FutureTimeoutError:
             channel.close()
             continue
+        client = AdminClient(channel, address, context)
+        if context.recovery_epoch and is_left_behind(client, context.recovery_epoch):
+            channel.close()
+            left_behind.append(address)
+            continue
         try:
-            yield AdminClient(channel, address, context)
+            yield client
         finally:
             channel.close()
         return
+    if left_behind:
+        raise SafetyRefused(
+            "dwctl.only_fenced",
+            f"the nodes that answer were left behind by a recovery ({', '.join(left_behind)})",
+            hint="what they hold is not what the cluster agreed on since: wipe them, and reach a survivor",
+        )
     raise Unavailable(
         "dwctl.no_node_answers",
         f"no node answers ({', '.join(addresses)})",
         hint="see whether the daemons run: `dwctl dev status` or `systemctl status dwd`",
     )
+
+
+def is_left_behind(client: AdminClient, epoch: int) -> bool:
+    """Whether the node belongs to an older recovery epoch than the one known here. A node that holds nothing yet
+    says 0 and is passed over too: another one knows more.
+    """
+    try:
+        told = client.ask(client.raft.TellEpoch, consensus_pb2.TellEpochRequest(), seconds=CONNECT_SECONDS)
+    except DwError:
+        return True
+    return told.epoch < epoch
 
 
 def channel_options() -> list[tuple[str, Any]]:

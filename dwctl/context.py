@@ -44,6 +44,11 @@ class ClusterContext:
     key: Path
     document: Mapping[str, Any]
 
+    @property
+    def recovery_epoch(self) -> int:
+        """The latest that was seen; nodes of an older one were left behind by a recovery."""
+        return int(self.document.get("recovery_epoch", 0))
+
 
 def config_home() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dwctl"
@@ -118,10 +123,10 @@ def read_cluster(path: Path) -> ClusterContext:
         ) from error
 
 
-def learn(context: ClusterContext, found: Iterable[NodeEntry]) -> bool:
-    """Add nodes that joined, and addresses that changed, to the cluster.json: so that dwctl finds the cluster when
-    the nodes it began with are down. Nothing is removed. False when there was nothing new, or the file is not ours to
-    write: then the next call learns it.
+def learn(context: ClusterContext, found: Iterable[NodeEntry], *, recovery_epoch: int = 0) -> bool:
+    """Add nodes that joined, addresses that changed and a later recovery epoch to the cluster.json: so that dwctl finds
+    the cluster when the nodes it began with are down, and passes over those a recovery left behind. Nothing is removed.
+    False when there was nothing new, or the file is not ours to write: then the next call learns it.
     """
     rows = {row["id"]: dict(row) for row in context.document["nodes"]}
     if "" in rows:
@@ -130,9 +135,11 @@ def learn(context: ClusterContext, found: Iterable[NodeEntry]) -> bool:
         known = rows.setdefault(node.id, {"id": node.id, "data_dir": ""})
         told = {"name": node.name, "grpc": node.grpc, "s3": node.s3, "admin": node.admin}
         known.update({name: value for name, value in told.items() if value})
-    if list(rows.values()) == context.document["nodes"]:
+    epoch = max(context.recovery_epoch, recovery_epoch)
+    if list(rows.values()) == context.document["nodes"] and epoch == context.recovery_epoch:
         return False
-    content = json.dumps({**context.document, "nodes": list(rows.values())}, indent=2) + "\n"
+    known_epoch = {"recovery_epoch": epoch} if epoch else {}
+    content = json.dumps({**context.document, "nodes": list(rows.values()), **known_epoch}, indent=2) + "\n"
     try:
         write_whole(context.path, content, mode=0o600)
     except OSError:

@@ -51,7 +51,7 @@ def cluster_status(client: AdminClient) -> admin_pb2.ClusterStatusReply:
     found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
     if client.cluster is not None:
         nodes = (NodeEntry(id=n.id, name=n.name, grpc=n.grpc, s3=n.s3, admin=n.admin, data_dir="") for n in found.nodes)
-        learn(client.cluster, nodes)
+        learn(client.cluster, nodes, recovery_epoch=found.recovery_epoch)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dwctl.context import learn
 from dwctl.output import confirm, print_line
 from dwctl.raft_page import epoch_name
 from dwctl.session import ContextOption, JsonFlag, YesFlag, admin, as_document, output
@@ -72,6 +73,8 @@ def apply(
             step("asking every node")
             for last in client.stream(client.raft.ApplyRecovery, request, seconds=APPLY_SECONDS):
                 step(last.step)
+        if last.finished and client.cluster is not None:
+            learn(client.cluster, (), recovery_epoch=last.epoch)
     if not last.finished:
         raise Unavailable("recover.unfinished", "the recovery broke off", hint="make the same call again")
     groups = len(last.groups)

@@ -254,7 +254,7 @@ def node_id(folder: DevFolder, name: str) -> str:
 def write_cluster(folder: DevFolder, plan: Plan) -> dict[str, Any]:
     """cluster.json as it is now: endpoints, keys, processes. Readable by its owner only: it holds a secret."""
     key = read_key(folder)
-    document = {
+    document: dict[str, Any] = {
         "cluster": plan.cluster,
         "s3": {
             "endpoint": f"http://{plan.nodes[0].s3}",
@@ -281,8 +281,19 @@ def write_cluster(folder: DevFolder, plan: Plan) -> dict[str, Any]:
             for view in views(folder, plan, probe=False)
         ],
     }
+    epoch = known_epoch(folder)
+    if epoch:
+        document["recovery_epoch"] = epoch
     write_whole(folder.cluster, json.dumps(document, indent=2) + "\n", mode=0o600)
     return document
+
+
+def known_epoch(folder: DevFolder) -> int:
+    """The recovery epoch that dwctl learnt and wrote into cluster.json; 0 for none."""
+    try:
+        return int(json.loads(folder.cluster.read_text()).get("recovery_epoch", 0))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 0
 
 
 def read_key(folder: DevFolder) -> dict[str, str]:

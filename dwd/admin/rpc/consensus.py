@@ -57,6 +57,9 @@ class ConsensusServicer(consensus_pb2_grpc.ConsensusServicer):
     async def ListRecoveries(self, request: pb.ListRecoveriesRequest, context: Context) -> pb.ListRecoveriesReply:
         return recovery.list_recoveries(self._context)
 
+    async def TellEpoch(self, request: pb.TellEpochRequest, context: Context) -> pb.TellEpochReply:
+        return pb.TellEpochReply(epoch=self._context.recovery.epoch)
+
     async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectReply:
         return recovery.inspect(self._context)
 

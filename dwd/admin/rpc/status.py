@@ -81,7 +81,9 @@ async def cluster_status(context: AdminContext) -> pb.ClusterStatusReply:
     topology = context.meta.view.topology()
     answers = await asyncio.gather(*(_ask(context, row.node) for row in topology.nodes))
     heard = {row.node: answer for row, answer in zip(topology.nodes, answers, strict=True) if answer is not None}
-    reply = pb.ClusterStatusReply(cluster_id=context.cluster, answered_by=hex_id(context.node))
+    reply = pb.ClusterStatusReply(
+        cluster_id=context.cluster, answered_by=hex_id(context.node), recovery_epoch=context.recovery.epoch
+    )
     if topology.cluster is not None:
         reply.cluster_name = topology.cluster.name
     if topology.layout is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 
 from dwctl import client
 from dwctl.client import AdminClient, connect, translate
-from dwctl.context import read_cluster
+from dwctl.context import learn, read_cluster
 from dwd.base import wire
 from dwd.base.errors import Conflict, DeadlineExceeded, DwError, NotFound, OutcomeUnknown, Unavailable
 from dwd.base.ids import ClusterId
@@ -123,3 +124,24 @@ def test_nodes_that_do_not_answer_are_named(cluster: Path, monkeypatch: pytest.M
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as caught, connect(read_cluster(cluster)):
         pytest.fail("nobody listens")
     assert caught.value.code == "dwctl.no_node_answers"
+
+
+@pytest.mark.parametrize(("told", "behind"), [(4, True), (5, False), (6, False), (Unavailable("t.u", "gone"), True)])
+def test_node_of_an_older_recovery_epoch_is_passed_over(told: Any, *, behind: bool) -> None:
+    class Asked:
+        raft = SimpleNamespace(TellEpoch="TellEpoch")
+
+        def ask(self, method: str, request: object, *, seconds: float) -> Any:
+            if isinstance(told, DwError):
+                raise told
+            return SimpleNamespace(epoch=told)
+
+    asked: Any = Asked()
+    assert client.is_left_behind(asked, 5) is behind
+
+
+def test_latest_recovery_epoch_is_remembered_and_never_falls(cluster: Path) -> None:
+    assert learn(read_cluster(cluster), (), recovery_epoch=7)
+    assert read_cluster(cluster).recovery_epoch == 7
+    assert not learn(read_cluster(cluster), (), recovery_epoch=5)
+    assert read_cluster(cluster).recovery_epoch == 7

@@ -50,6 +50,7 @@ class ClusterStatusReply(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     LAYOUT_EPOCH_FIELD_NUMBER: _builtins.int
     ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    RECOVERY_EPOCH_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     cluster_name: _builtins.str
     health: _builtins.str
@@ -57,6 +58,8 @@ class ClusterStatusReply(_message.Message):
     layout_epoch: _builtins.int
     answered_by: _builtins.str
     """node id"""
+    recovery_epoch: _builtins.int
+    """0: no quorum was ever given up"""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """one sentence for each thing that is not as it should be"""
@@ -85,10 +88,11 @@ class ClusterStatusReply(_message.Message):
         usage: Global___Usage | None = ...,
         layout_epoch: _builtins.int = ...,
         answered_by: _builtins.str = ...,
+        recovery_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["redundancy", b"redundancy", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "cluster_id", b"cluster_id", "cluster_name", b"cluster_name", "devices", b"devices", "groups", b"groups", "health", b"health", "layout_epoch", b"layout_epoch", "nodes", b"nodes", "reasons", b"reasons", "redundancy", b"redundancy", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "cluster_id", b"cluster_id", "cluster_name", b"cluster_name", "devices", b"devices", "groups", b"groups", "health", b"health", "layout_epoch", b"layout_epoch", "nodes", b"nodes", "reasons", b"reasons", "recovery_epoch", b"recovery_epoch", "redundancy", b"redundancy", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,11 @@ class ConsensusStub:
                 request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ApplyRecoveryRequest.SerializeToString,
                 response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryProgress.FromString,
                 _registered_method=True)
+        self.TellEpoch = channel.unary_unary(
+                '/dwd.admin.v1.Consensus/TellEpoch',
+                request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TellEpochRequest.SerializeToString,
+                response_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TellEpochReply.FromString,
+                _registered_method=True)
         self.ListRecoveries = channel.unary_unary(
                 '/dwd.admin.v1.Consensus/ListRecoveries',
                 request_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ListRecoveriesRequest.SerializeToString,
@@ -132,6 +137,13 @@ class ConsensusServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TellEpoch(self, request, context):
+        """Which recovery the node that is asked belongs to: what a client asks first once there was one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRecoveries(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -189,6 +201,11 @@ def add_ConsensusServicer_to_server(servicer, server):
                     servicer.ApplyRecovery,
                     request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.ApplyRecoveryRequest.FromString,
                     response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryProgress.SerializeToString,
+            ),
+            'TellEpoch': grpc.unary_unary_rpc_method_handler(
+                    servicer.TellEpoch,
+                    request_deserializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TellEpochRequest.FromString,
+                    response_serializer=dwd_dot_admin_dot_v1_dot_consensus__pb2.TellEpochReply.SerializeToString,
             ),
             'ListRecoveries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecoveries,
@@ -374,6 +391,33 @@ class Consensus:
             '/dwd.admin.v1.Consensus/ApplyRecovery',
             dwd_dot_admin_dot_v1_dot_consensus__pb2.ApplyRecoveryRequest.SerializeToString,
             dwd_dot_admin_dot_v1_dot_consensus__pb2.RecoveryProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TellEpoch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.admin.v1.Consensus/TellEpoch',
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.TellEpochRequest.SerializeToString,
+            dwd_dot_admin_dot_v1_dot_consensus__pb2.TellEpochReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class ConsensusStub:
     """These work while control has no quorum: every node is asked itself."""
     ApplyRecovery: _grpc.UnaryStreamMultiCallable[_consensus_pb2.ApplyRecoveryRequest, _consensus_pb2.RecoveryProgress]
     """May be repeated until it finished. Errors: SafetyRefused (a quorum is alive), Conflict (the plan is stale)."""
+    TellEpoch: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.TellEpochRequest, _consensus_pb2.TellEpochReply]
+    """Which recovery the node that is asked belongs to: what a client asks first once there was one."""
     ListRecoveries: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.ListRecoveriesRequest, _consensus_pb2.ListRecoveriesReply]
     Inspect: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.InspectRequest, _consensus_pb2.InspectReply]
     """Between nodes."""
@@ -68,6 +70,8 @@ class ConsensusAsyncStub(ConsensusStub):
     """These work while control has no quorum: every node is asked itself."""
     ApplyRecovery: _aio.UnaryStreamMultiCallable[_consensus_pb2.ApplyRecoveryRequest, _consensus_pb2.RecoveryProgress]  # type: ignore[assignment]
     """May be repeated until it finished. Errors: SafetyRefused (a quorum is alive), Conflict (the plan is stale)."""
+    TellEpoch: _aio.UnaryUnaryMultiCallable[_consensus_pb2.TellEpochRequest, _consensus_pb2.TellEpochReply]  # type: ignore[assignment]
+    """Which recovery the node that is asked belongs to: what a client asks first once there was one."""
     ListRecoveries: _aio.UnaryUnaryMultiCallable[_consensus_pb2.ListRecoveriesRequest, _consensus_pb2.ListRecoveriesReply]  # type: ignore[assignment]
     Inspect: _aio.UnaryUnaryMultiCallable[_consensus_pb2.InspectRequest, _consensus_pb2.InspectReply]  # type: ignore[assignment]
     """Between nodes."""
@@ -124,6 +128,14 @@ class ConsensusServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_consensus_pb2.RecoveryProgress], _abc.AsyncIterator[_consensus_pb2.RecoveryProgress]]:
         """May be repeated until it finished. Errors: SafetyRefused (a quorum is alive), Conflict (the plan is stale)."""
+
+    @_abc_1.abstractmethod
+    def TellEpoch(
+        self,
+        request: _consensus_pb2.TellEpochRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consensus_pb2.TellEpochReply, _abc.Awaitable[_consensus_pb2.TellEpochReply]]:
+        """Which recovery the node that is asked belongs to: what a client asks first once there was one."""
 
     @_abc_1.abstractmethod
     def ListRecoveries(
