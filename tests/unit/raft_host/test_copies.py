@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import pytest
@@ -41,10 +42,10 @@ class Bench:
         self.gate = threading.Event()
         self.gate.set()
 
-    def copies(self, **options: int) -> Copies:
+    def copies(self, **options: Any) -> Copies:
         return Copies(
             self.directory, node=NodeId(9), lanes=self.lanes, clock=self.clock,
-            options=HostOptions(**{"snapshot_bytes_per_second": 1 << 40, **options}),
+            options=replace(HostOptions(snapshot_bytes_per_second=1 << 40), **options),
             rng=SystemRng(),
         )  # fmt: skip
 
