@@ -150,6 +150,13 @@ class Raft(Section):
         description="How long a node that stops may take to hand what it leads to others, so that nobody waits for an "
         "election; 0: it does not.",
     )
+    slow_sync_ms: int = Field(
+        default=500,
+        ge=0,
+        le=60_000,
+        description="A leader whose log writes take longer than this until they are durable (99th percentile), or five "
+        "times longer than its peers', hands over to a faster node. 0: never for its disk.",
+    )
     open_databases: int = Field(
         default=64,
         ge=4,

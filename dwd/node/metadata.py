@@ -98,6 +98,7 @@ def _options(around: Surroundings) -> HostOptions:
         lease_reads=raft.lease_reads,
         hibernate_seconds=raft.hibernate_seconds,
         hand_over_seconds=raft.hand_over_seconds,
+        slow_sync_seconds=raft.slow_sync_ms / 1000,
         machines_open_max=raft.open_databases,
         compaction_entries=raft.snapshot_entries,
         trailing_entries=raft.trailing_entries,

@@ -23,12 +23,13 @@ from dwd.base.errors import DwError, InvariantViolation, StorageFailed, Unavaila
 from dwd.base.ids import GroupId, NodeId, ReplicaId
 from dwd.raft.complaints import NO_REPLICA_HERE, Complaints
 from dwd.raft.core.status import NodeStatus
+from dwd.raft.disk_pace import DiskPace
 from dwd.raft.hibernation import Hibernation
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
 from dwd.raft.replica import Replica
 from dwd.raft.telemetry import DROPPED, LOOP_LAG_SECONDS
-from dwd.raft.transport import NODES, Absence, Absent, Beat, Nap, NapReply, Parcel, Transport
+from dwd.raft.transport import NODES, Absence, Absent, Beat, Nap, NapReply, Pace, Parcel, Transport
 from dwd.runtime.tasks import Tasks
 
 _log = structlog.get_logger("dwd.raft")
@@ -61,6 +62,7 @@ class Engine:
     ) -> None:
         self.replicas: dict[GroupId, Replica] = {}
         self.broken: dict[GroupId, Broken] = {}
+        self.pace = DiskPace(limit_seconds=options.slow_sync_seconds)
         self.departing = False
         """This node is about to stop."""
         self.contacts: dict[NodeId, float] = {}
@@ -171,7 +173,7 @@ class Engine:
         for node, group, parcels in inbox:
             replica = self.replicas.get(group)
             if group == NODES:
-                self._take_beats(node, parcels)
+                self._take_word(node, parcels)
             elif replica is None:
                 self._answer_absent(node, group, parcels)
             else:
@@ -193,10 +195,12 @@ class Engine:
             self.hibernation.wake(replica)
         replica.pump()
 
-    def _take_beats(self, node: NodeId, parcels: Sequence[Parcel]) -> None:
+    def _take_word(self, node: NodeId, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
             if isinstance(parcel, Beat):
                 self.hibernation.beat(node, parcel)
+            elif isinstance(parcel, Pace):
+                self.pace.heard(node, parcel.sync_us / 1_000_000, self._clock.monotonic())
 
     def _tick(self) -> None:
         self._tick_due = False

@@ -7,7 +7,7 @@ to within a tick.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,15 +18,16 @@ from dwd.base.clock import Clock, Rng
 from dwd.base.errors import DeadlineExceeded, InvalidArgument, InvariantViolation, NotFound, NotLeader
 from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
 from dwd.base.limits import COMMAND_BYTES_MAX
-from dwd.raft.clock_guard import ClockGuard, ClockStatus
+from dwd.raft.clock_guard import ClockGuard
 from dwd.raft.clocks import ClockProbe, PeerClocks
 from dwd.raft.compaction import Compaction
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
-from dwd.raft.core.types import ZERO_INDEX, Configuration, ConfigurationChange, JointChange, Member, Role
+from dwd.raft.core.types import Configuration, ConfigurationChange, JointChange, Member, Role
 from dwd.raft.departure import hand_over_all
 from dwd.raft.engine import Engine, stopped
-from dwd.raft.leadership import Leadership, LeadershipCallback
+from dwd.raft.host_view import HostView
+from dwd.raft.leadership import Leadership
 from dwd.raft.lifecycle import Lifecycle
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
@@ -36,12 +37,12 @@ from dwd.raft.quarantine import Quarantines
 from dwd.raft.reads import BOOT_BITS
 from dwd.raft.reception import Reception
 from dwd.raft.replica import Replica, quarantined
-from dwd.raft.report import describe
+from dwd.raft.slow_disk import SlowDisk
 from dwd.raft.snapshots.copies import Copies
 from dwd.raft.snapshots.transfers import INCOMING, Transfers
-from dwd.raft.status import CompactionReport, GroupStatus
+from dwd.raft.status import CompactionReport
 from dwd.raft.surroundings import Surroundings
-from dwd.raft.transport import Absence, Transport
+from dwd.raft.transport import Transport
 from dwd.runtime.serial import Lanes
 from dwd.runtime.tasks import Tasks
 
@@ -52,7 +53,7 @@ HOUSEKEEPING_TICKS = 10
 """Between looks at what the log must be rid of."""
 
 
-class Host:
+class Host(HostView):
     """Runs all groups of a node. Built on the event loop it runs on."""
 
     def __init__(
@@ -86,8 +87,7 @@ class Host:
         self._lanes = lanes
         self._clock = clock
         self._on_fatal = on_fatal
-        self._fatal = False
-        self._stopped = False
+        self._fatal = self._stopped = False
         self._ticks = 0
         self._leaderships: dict[GroupId, Leadership] = {}
         self._tasks = Tasks("raft.host", self._task_failed)
@@ -95,12 +95,12 @@ class Host:
         boot = rng.bits(BOOT_BITS)
         self._engine = Engine(
             node=node, boot=boot, clock=clock, options=options, transport=transport, complaints=complaints,
-            tasks=self._tasks,
-            on_fatal=self._die, on_tick=self._housekeep,
+            tasks=self._tasks, on_fatal=self._die, on_tick=self._housekeep,
         )  # fmt: skip
         self._persister = Persister(
-            log, clock, self._tasks, in_flight_max=options.writes_in_flight, stir=self._engine.stir
-        )
+            log, clock, self._tasks, in_flight_max=options.writes_in_flight, stir=self._engine.stir,
+            pace=self._engine.pace,
+        )  # fmt: skip
         bulk = lanes if bulk is None else bulk
         self._copies = Copies(snapshots, node=node, lanes=bulk, options=options, clock=clock, rng=rng)
         self._transfers = Transfers(
@@ -110,23 +110,30 @@ class Host:
         self._quarantines = Quarantines(self._engine)
         self._compaction = Compaction(log, options, copies=self._copies, last_contact=self.last_contact)
         self._guard = ClockGuard(clock)
+        self._slow_disk = self._slow_disk_of()
         self._probe = None if clocks is None else self._probe_of(clocks)
         self._lifecycle = Lifecycle(
             engine=self._engine, around=self._surroundings(boot, options, complaints), machines=machines,
             discard_machine=discard_machine, leadership=self._leadership, lanes=lanes, rng=rng,
         )  # fmt: skip
 
+    def _slow_disk_of(self) -> SlowDisk:
+        return SlowDisk(
+            node=self._node, pace=self._engine.pace, clock=self._clock, engine=self._engine,
+            transport=self._transport, transfer=self._transfer,
+        )  # fmt: skip
+
     def _probe_of(self, clocks: PeerClocks) -> ClockProbe:
         return ClockProbe(
             node=self._node, clock=self._clock, peers=clocks, engine=self._engine, guard=self._guard,
-            hand_over=lambda group, deadline: self.transfer(group, None, deadline=deadline),
+            hand_over=self._transfer,
         )  # fmt: skip
 
     def _surroundings(self, boot: int, options: HostOptions, complaints: Complaints) -> Surroundings:
         engine = self._engine
         return Surroundings(
             node=self._node, boot=boot, clock=self._clock, guard=self._guard,
-            departing=lambda: engine.departing, options=options, complaints=complaints,
+            pace=engine.pace, departing=lambda: engine.departing, options=options, complaints=complaints,
             log=self._log, persister=self._persister, transport=self._transport, spawn=engine.spawn, nap=engine.nap,
             stir=engine.stir, fail=engine.fail, fetch_snapshot=self._fetch_snapshot,
         )  # fmt: skip
@@ -151,10 +158,10 @@ class Host:
         if hand_over and self._options.hand_over_seconds and not (self._fatal or self._engine.departing):
             self._engine.departing = True
             await hand_over_all(
-                self._engine, lambda group, deadline: self.transfer(group, None, deadline=deadline), self._clock,
-                seconds=self._options.hand_over_seconds,
+                self._engine, self._transfer, self._clock, seconds=self._options.hand_over_seconds
             )  # fmt: skip
         self._stopped = True
+        self._slow_disk.close()
         await self._transport.close()
         await self._tasks.close()
         for group in tuple(self._engine.replicas):
@@ -273,67 +280,6 @@ class Host:
         """The group goes on elsewhere without the replica here, which may be replaced at any time."""
         self._lifecycle.give_up(group)
 
-    def missing(self, group: GroupId) -> Mapping[NodeId, Absence]:
-        """On the leader: members whose node says it has no such replica, or a broken one: to be replaced."""
-        replica = self._engine.replicas.get(group)
-        if replica is None or replica.soft.role is not Role.LEADER:
-            return {}
-        members = replica.core.status().configuration.members
-        return {m.node: replica.absent[m.replica] for m in members if m.replica in replica.absent}
-
-    def groups(self) -> tuple[GroupId, ...]:
-        return tuple(sorted({*self._engine.replicas, *self._engine.broken}))
-
-    def status(self, group: GroupId) -> GroupStatus:
-        """Raises NotFound."""
-        return describe(
-            self._engine,
-            group,
-            log=self._log,
-            transfers=self._transfers,
-            copies=self._copies,
-            last_contact=self.last_contact,
-        )
-
-    def serves(self, group: GroupId) -> bool:
-        """Whether a working replica with data is here. Cheap, unlike `status`: every request asks."""
-        replica = self._engine.replicas.get(group)
-        return replica is not None and replica.quarantined is None and not replica.witness
-
-    def leads(self, group: GroupId) -> bool:
-        """Whether the group's leader is here. As cheap as `serves`."""
-        replica = self._engine.replicas.get(group)
-        return replica is not None and replica.soft.role is Role.LEADER
-
-    def applied(self, group: GroupId) -> LogIndex:
-        """What the local machine has applied; 0 if there is none. As cheap as `serves`."""
-        replica = self._engine.replicas.get(group)
-        return ZERO_INDEX if replica is None else replica.applier.applied
-
-    def hibernates(self, group: GroupId) -> bool:
-        """Whether the group rests here: nobody uses it."""
-        return self._engine.hibernation.rests(group)
-
-    def leader_node(self, group: GroupId) -> NodeId:
-        """Where the leader is as far as the local replica knows; 0 if it does not, or is not here."""
-        replica = self._engine.replicas.get(group)
-        return NodeId(0) if replica is None else replica.leadership.node
-
-    def last_contact(self, node: NodeId) -> float:
-        """Seconds since any message from `node`; infinity if none came since the start, 0 for this node."""
-        if node == self._node:
-            return 0.0
-        heard = self._engine.contacts.get(node)
-        return float("inf") if heard is None else self._clock.monotonic() - heard
-
-    def clock(self) -> ClockStatus:
-        """How this node's clock stands among those of its fellow voters."""
-        return self._guard.status()
-
-    def watch(self, group: GroupId, callback: LeadershipCallback) -> Callable[[], None]:
-        """Call `callback` at once and at every change of leader or term; returns what ends it."""
-        return self._leadership(group).watch(callback)
-
     # -- inside -------------------------------------------------------------------------------------------------
 
     async def _propose(self, group: GroupId, wish: Wish, deadline: float) -> Applied:
@@ -359,19 +305,21 @@ class Host:
             return replica
         raise NotFound("raft.no_group", "this node has no replica of the group", group=group)
 
-    def _leadership(self, group: GroupId) -> Leadership:
-        return self._leaderships.setdefault(group, Leadership(self._node))
-
     def _fetch_snapshot(self, group: GroupId, offer: SnapshotOffer) -> None:
         replica = self._engine.replicas.get(group)
         if replica is not None:
             self._transfers.start(replica, offer)
+
+    async def _transfer(self, group: GroupId, deadline: float) -> NodeId:
+        """To whoever is fit."""
+        return await self.transfer(group, None, deadline=deadline)
 
     def _housekeep(self, now: float) -> None:
         """Start compactions that are due."""
         self._ticks += 1
         if self._ticks % HOUSEKEEPING_TICKS:
             return
+        self._slow_disk.look(now)
         self._copies.sweep()
         self._transfers.sweep()
         pinning = set(self._log.pinning())

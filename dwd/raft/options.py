@@ -34,6 +34,8 @@ class HostOptions:
     """Log writes handed to the store and not yet durable; what comes meanwhile joins the next one."""
     hand_over_seconds: float = 2.0
     """How long a node that stops may take to hand its leaderships over; 0: it does not."""
+    slow_sync_seconds: float = 0.5
+    """A leader whose log writes take longer (99th percentile) hands over to a faster one; 0: never for its disk."""
     machines_open_max: int = 64
     """State machines with open files; the least recently used one is closed for another."""
     apply_entries_max: int = 1_024

@@ -24,6 +24,7 @@ from dwd.base.clock import Clock
 from dwd.base.errors import Busy, NoSpace
 from dwd.base.ids import GroupId
 from dwd.base.units import MIB
+from dwd.raft.disk_pace import DiskPace
 from dwd.raft.ports import LogStore, LogWrite
 from dwd.raft.telemetry import PERSIST_SECONDS
 from dwd.runtime.tasks import Tasks
@@ -58,13 +59,21 @@ class Persister:
     """
 
     def __init__(
-        self, log: LogStore, clock: Clock, tasks: Tasks, *, in_flight_max: int, stir: Callable[[GroupId], None]
+        self,
+        log: LogStore,
+        clock: Clock,
+        tasks: Tasks,
+        *,
+        in_flight_max: int,
+        stir: Callable[[GroupId], None],
+        pace: DiskPace | None = None,
     ) -> None:
         self._log = log
         self._clock = clock
         self._tasks = tasks
         self._in_flight_max = in_flight_max
         self._stir = stir
+        self._pace = pace
         self._starved: set[GroupId] = set()
         self._pending: deque[_Batch] = deque()
         self._in_flight: deque[_Batch] = deque()
@@ -129,7 +138,10 @@ class Persister:
             self._refuse(error)
             self._ended(batch, _Fate.REFUSED)
             return
-        PERSIST_SECONDS.record(self._clock.monotonic() - began)
+        now = self._clock.monotonic()
+        PERSIST_SECONDS.record(now - began)
+        if self._pace is not None:
+            self._pace.note(now - began, now)
         self._ended(batch, _Fate.DURABLE)
 
     def _refuse(self, error: NoSpace | Busy) -> None:

@@ -31,7 +31,7 @@ from dwd.raft.reads import Reads
 from dwd.raft.routes import Routes
 from dwd.raft.surroundings import Surroundings
 from dwd.raft.telemetry import LEADER_CHANGES, PROPOSALS, RESEEDED
-from dwd.raft.transport import Absence, Absent, Beat, Nap, NapReply, Parcel
+from dwd.raft.transport import Absence, Absent, Beat, Nap, NapReply, Pace, Parcel
 
 _log = structlog.get_logger("dwd.raft")
 
@@ -102,7 +102,7 @@ class Replica:
                 self._note_absence(parcel)
             elif isinstance(parcel, Nap | NapReply):
                 self._around.nap(self, node, parcel)
-            elif not isinstance(parcel, Beat):
+            elif not isinstance(parcel, Beat | Pace):
                 self._routes.heard(parcel.source, node)
                 if self.absent:
                     self.absent.pop(parcel.source, None)
@@ -127,7 +127,8 @@ class Replica:
         self.heed_clock(now)
         if self.quarantined is not None:
             self.installs.ask_for_state()
-        self.core.tick(hindered=self._hindrance() is not None, missed=missed)
+        slow = self._around.pace.slow and self.soft.role is not Role.LEADER
+        self.core.tick(hindered=slow or self._hindrance() is not None, missed=missed)
         self.proposals.overdue(now)
         self.handover.tick(now, self.core)
         self.leaving.overdue(now)

@@ -11,6 +11,7 @@ from dwd.base.ids import GroupId, NodeId
 from dwd.raft.clock_guard import ClockGuard
 from dwd.raft.complaints import Complaints
 from dwd.raft.core.messages import SnapshotOffer
+from dwd.raft.disk_pace import DiskPace
 from dwd.raft.options import HostOptions
 from dwd.raft.persister import Persister
 from dwd.raft.ports import LogStore
@@ -40,6 +41,8 @@ class Surroundings:
     clock: Clock
     guard: ClockGuard
     """What time goes into the log, and whether a wrong clock keeps this node from leading."""
+    pace: DiskPace
+    """How fast the log's disk is: on a slow one replicas stand late."""
     departing: Callable[[], bool]
     """This node is about to stop: it takes no leadership any more."""
     options: HostOptions

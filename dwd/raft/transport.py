@@ -68,10 +68,19 @@ class Beat:
     target: ReplicaId = NO_REPLICA
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What the sender's writes of the log take until they are durable: the 99th percentile. In the group `NODES`."""
+
+    sync_us: int
+    source: ReplicaId = NO_REPLICA
+    target: ReplicaId = NO_REPLICA
+
+
 NODES = GroupId((1 << 63) - 1)
 """The group of parcels that speak for a node instead of a replica. No real group has this id."""
 
-Parcel = Message | Absent | Nap | NapReply | Beat
+Parcel = Message | Absent | Nap | NapReply | Beat | Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

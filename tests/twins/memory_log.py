@@ -18,6 +18,7 @@ class MemoryLogStore:
     def __init__(self, durable: dict[GroupId, RecoveredLog] | None = None) -> None:
         self.durable: dict[GroupId, RecoveredLog] = {} if durable is None else durable
         self.writes = 0
+        self.delay_seconds = 0.0
         self.failing = False
         self.full = False
         self.open_gate = asyncio.Event()
@@ -35,7 +36,7 @@ class MemoryLogStore:
     async def write(self, writes: Sequence[LogWrite]) -> None:
         async with self._turn:
             await self.open_gate.wait()
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.delay_seconds)
             if self.failing:
                 raise StorageFailed("test.sync", "told to fail")
             if self.full:

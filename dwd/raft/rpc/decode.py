@@ -19,6 +19,7 @@ from dwd.raft.transport import (
     Beat,
     Nap,
     NapReply,
+    Pace,
     Parcel,
     SnapshotChunk,
     SnapshotHeader,
@@ -220,6 +221,10 @@ def _beat(source: ReplicaId, target: ReplicaId, _: Term, body: pb.Beat) -> Beat:
     return Beat(source=source, target=target, boot=body.boot, resting=body.resting)
 
 
+def _pace(source: ReplicaId, target: ReplicaId, _: Term, body: pb.Pace) -> Pace:
+    return Pace(source=source, target=target, sync_us=body.sync_us)
+
+
 _READ: dict[str, Callable[[ReplicaId, ReplicaId, Term, Any], Parcel]] = {
     "append": _append,
     "append_reply": _append_reply,
@@ -235,4 +240,5 @@ _READ: dict[str, Callable[[ReplicaId, ReplicaId, Term, Any], Parcel]] = {
     "nap": _nap,
     "nap_reply": _nap_reply,
     "beat": _beat,
+    "pace": _pace,
 }

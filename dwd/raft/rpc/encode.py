@@ -22,6 +22,7 @@ from dwd.raft.transport import (
     Beat,
     Nap,
     NapReply,
+    Pace,
     Parcel,
     SnapshotChunk,
     SnapshotHeader,
@@ -56,6 +57,10 @@ class Encoder:
             if isinstance(parcel, Beat):
                 out.beat.boot, out.beat.resting = parcel.boot, parcel.resting
                 out.beat.SetInParent()
+                continue
+            if isinstance(parcel, Pace):
+                out.pace.SetInParent()
+                out.pace.sync_us = parcel.sync_us
                 continue
             out.term = parcel.term
             if isinstance(parcel, m.Append):
@@ -224,5 +229,5 @@ _FILL: dict[type, Callable[[pb.Parcel, Any], None]] = {
     NapReply: _nap_reply,
 }
 
-if {*_FILL, m.Append, Absent, Beat} != set(Parcel.__args__):
+if {*_FILL, m.Append, Absent, Beat, Pace} != set(Parcel.__args__):
     raise InvariantViolation("a message has no form on the wire")

@@ -121,6 +121,7 @@ class Parcel(_message.Message):
     NAP_FIELD_NUMBER: _builtins.int
     NAP_REPLY_FIELD_NUMBER: _builtins.int
     BEAT_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     source: _builtins.int
     target: _builtins.int
@@ -153,6 +154,8 @@ class Parcel(_message.Message):
     def nap_reply(self) -> Global___NapReply: ...
     @_builtins.property
     def beat(self) -> Global___Beat: ...
+    @_builtins.property
+    def pace(self) -> Global___Pace: ...
     def __init__(
         self,
         *,
@@ -174,12 +177,13 @@ class Parcel(_message.Message):
         nap: Global___Nap | None = ...,
         nap_reply: Global___NapReply | None = ...,
         beat: Global___Beat | None = ...,
+        pace: Global___Pace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "beat", b"beat", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "nap", b"nap", "nap_reply", b"nap_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "beat", b"beat", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "nap", b"nap", "nap_reply", b"nap_reply", "pace", b"pace", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "beat", b"beat", "body", b"body", "group", b"group", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "nap", b"nap", "nap_reply", b"nap_reply", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "source", b"source", "target", b"target", "term", b"term", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "append", b"append", "append_reply", b"append_reply", "beat", b"beat", "body", b"body", "group", b"group", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "nap", b"nap", "nap_reply", b"nap_reply", "pace", b"pace", "read_reply", b"read_reply", "read_request", b"read_request", "snapshot_offer", b"snapshot_offer", "source", b"source", "target", b"target", "term", b"term", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply", "vote_request", b"vote_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["vote_request", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "read_request", "read_reply", "snapshot_offer", "absent", "timeout_now", "nap", "nap_reply", "beat"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["vote_request", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "read_request", "read_reply", "snapshot_offer", "absent", "timeout_now", "nap", "nap_reply", "beat", "pace"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -252,6 +256,27 @@ class Beat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Beat: _TypeAlias = Beat  # noqa: Y015
+
+@_typing.final
+class Pace(_message.Message):
+    """Of a node, as a Beat: how long its log takes to make a write durable (99th percentile)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYNC_US_FIELD_NUMBER: _builtins.int
+    sync_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        sync_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sync_us", b"sync_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pace: _TypeAlias = Pace  # noqa: Y015
 
 @_typing.final
 class VoteRequest(_message.Message):
