@@ -206,8 +206,8 @@ class SimNode:
             )
         self.host, self.client = host, client
 
-    async def _create_replica(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
-        await self._ask(node, lambda there: there.handler.prepare_replica(group, replica, witness=False))  # type: ignore[union-attr]
+    async def _create_replica(self, node: NodeId, group: GroupId, replica: ReplicaId, *, witness: bool) -> None:
+        await self._ask(node, lambda there: there.handler.prepare_replica(group, replica, witness=witness))  # type: ignore[union-attr]
 
     async def _drop_replica(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
         await self._ask(node, lambda there: there.handler.drop_replica(group, replica))  # type: ignore[union-attr]
