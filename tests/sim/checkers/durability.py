@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dwd.base.ids import GroupId, NodeId, ReplicaId
-from dwd.raft.core.messages import AppendReply, VoteReply, VoteRequest
+from dwd.raft.core.messages import AppendReply, Message, VoteReply, VoteRequest
 from dwd.raft.ports import LogWrite
-from dwd.raft.transport import Absent, Beat, Nap, NapReply, Parcel
+from dwd.raft.transport import Parcel
 from tests.sim.watching import Checker, Watch
-
-NOT_OF_THE_CORE = (Absent, Beat, Nap, NapReply)
 
 
 @dataclass(slots=True)
@@ -46,7 +44,7 @@ class Durability(Checker):
 
     def sending(self, node: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
-            if isinstance(parcel, NOT_OF_THE_CORE) or (isinstance(parcel, VoteRequest | VoteReply) and parcel.pre):
+            if not isinstance(parcel, Message) or (isinstance(parcel, VoteRequest | VoteReply) and parcel.pre):
                 continue
             known = self._durable.get((group, parcel.source)) or _Durable()
             if parcel.term > known.term:
