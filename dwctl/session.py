@@ -28,6 +28,10 @@ ContextOption = Annotated[
     ),
 ]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+GROUP_MAX = (1 << 64) - 1
+GroupArgument = Annotated[int, typer.Argument(min=0, max=GROUP_MAX, help="The group; 0 is control.")]
+STATUS_SECONDS = 10.0
+"""For a status: the node that is asked asks all others, and waits for each a few seconds at most."""
 
 
 @contextmanager
@@ -48,7 +52,7 @@ def connected(cluster: ClusterContext) -> Iterator[AdminClient]:
 
 def cluster_status(client: AdminClient) -> admin_pb2.ClusterStatusReply:
     """The cluster's status; where its nodes are is remembered for a time when fewer of them answer."""
-    found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
+    found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest(), seconds=STATUS_SECONDS)
     if client.cluster is not None:
         nodes = (NodeEntry(id=n.id, name=n.name, grpc=n.grpc, s3=n.s3, admin=n.admin, data_dir="") for n in found.nodes)
         learn(client.cluster, nodes, recovery_epoch=found.recovery_epoch)

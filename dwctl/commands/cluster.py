@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,15 +12,16 @@ from dwctl.commands import recover
 from dwctl.output import print_line
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, cluster_status, output
 from dwctl.tables import plain
+from dwctl.watching import follow, show
 from dwd.base.errors import DwError
 
 if TYPE_CHECKING:
-    from dwctl.client import AdminClient
+    from rich.console import RenderableType
+
     from dwd.pb.admin.v1 import admin_pb2
 
 app = typer.Typer(name="cluster", help="The cluster as a whole: status, verify, recover.", no_args_is_help=True)
 app.add_typer(recover.app)
-REFRESH_SECONDS = 1.0
 
 
 @app.command()
@@ -31,30 +31,22 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show health, nodes, groups with their leaders, devices, and what is not fully redundant."""
+    console = output(as_json).console()
+    if watch and console.is_terminal and not as_json:
+
+        def page(found: admin_pb2.ClusterStatusReply, height: int) -> RenderableType:
+            return status_page.for_people(found, width=console.width, height=height)
+
+        show(console, follow(lambda: admin(context), cluster_status), page)
+        return
     with admin(context) as client:
-        console = output(as_json).console()
         found = cluster_status(client)
-        if as_json:
-            print_line(json.dumps(as_document(found)))
-        elif not console.is_terminal:
-            print_plain(found)
-        elif not watch:
-            console.print(status_page.for_people(found, width=console.width))
-        else:
-            watch_status(client, found)
-
-
-def watch_status(client: AdminClient, found: admin_pb2.ClusterStatusReply) -> None:
-    """Refresh in place until interrupted or the node asked goes away."""
-    from rich.live import Live
-
-    console = output(as_json=False).console()
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            page = status_page.for_people(found, width=console.width, height=console.height - 1)
-            live.update(page, refresh=True)
-            time.sleep(REFRESH_SECONDS)
-            found = cluster_status(client)
+    if as_json:
+        print_line(json.dumps(as_document(found)))
+    elif console.is_terminal:
+        console.print(status_page.for_people(found, width=console.width))
+    else:
+        print_plain(found)
 
 
 def print_plain(found: admin_pb2.ClusterStatusReply) -> None:

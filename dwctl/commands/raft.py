@@ -9,7 +9,7 @@ import typer
 from dwctl.commands import raft_member
 from dwctl.commands.raft_status import ask_status, show_status
 from dwctl.raft_page import names_of
-from dwctl.session import ContextOption, JsonFlag, admin, as_document, output
+from dwctl.session import GROUP_MAX, ContextOption, GroupArgument, JsonFlag, admin, as_document, output
 from dwctl.tables import Column, table
 from dwd.base.errors import DwError
 from dwd.base.units import format_bytes
@@ -17,9 +17,9 @@ from dwd.base.units import format_bytes
 app = typer.Typer(name="raft", help="The consensus groups: status, member, transfer, compact.", no_args_is_help=True)
 app.add_typer(raft_member.app)
 GroupsArgument = Annotated[
-    list[int] | None, typer.Argument(metavar="[GROUP]...", help="Only these groups, each in full. 0 is control.")
+    list[int] | None,
+    typer.Argument(min=0, max=GROUP_MAX, metavar="[GROUP]...", help="Only these groups, each in full. 0 is control."),
 ]
-GroupArgument = Annotated[int, typer.Argument(min=0, help="The group; 0 is control.")]
 
 
 @app.command(epilog="Example: dwctl raft status 1 --watch")
@@ -30,8 +30,7 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show groups with leader, members, progress, log, snapshots on their way, and what is wrong."""
-    with admin(context) as client:
-        show_status(client, groups or [], watch=watch, as_json=as_json)
+    show_status(context, groups or [], watch=watch, as_json=as_json)
 
 
 @app.command(epilog="Example: dwctl raft transfer 1 --to n3")
@@ -86,6 +85,6 @@ def compact(
     if failed:
         raise DwError(
             "raft.compact_failed",
-            f"not on every node: {'; '.join(names.get(n.node, n.node) + ': ' + n.error for n in failed)}",
+            f"not on {', '.join(sorted(names.get(n.node, n.node) for n in failed))}: {failed[0].error}",
             hint=f"see `dwctl raft status {group}`, then try again",
         )

@@ -10,7 +10,7 @@ import typer
 from dwctl import raft_page
 from dwctl.commands.raft_status import ask_status
 from dwctl.output import Output, confirm
-from dwctl.session import ContextOption, JsonFlag, YesFlag, admin, as_document, output
+from dwctl.session import ContextOption, GroupArgument, JsonFlag, YesFlag, admin, as_document, output
 from dwctl.tables import table
 from dwd.base.errors import Conflict, DeadlineExceeded
 
@@ -26,7 +26,6 @@ app = typer.Typer(
 )
 WAIT_SECONDS = 300.0
 POLL_SECONDS = 0.3
-GroupArgument = Annotated[int, typer.Argument(min=0, help="The group; 0 is control.")]
 NodeArgument = Annotated[str, typer.Argument(help="A node, by name or id.")]
 WaitFlag = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Return when the members are what was said, or at once.")

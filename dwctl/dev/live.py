@@ -7,12 +7,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from dwctl import status_page
-from dwctl.commands.cluster import REFRESH_SECONDS
 from dwctl.context import read_cluster
 from dwctl.dev import processes
 from dwctl.dev.layout import DevFolder
 from dwctl.output import Output, print_line
 from dwctl.session import cluster_status, connected
+from dwctl.watching import REFRESH_SECONDS
 from dwd.base.errors import DwError
 from dwd.base.units import format_bytes
 
