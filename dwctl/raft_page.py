@@ -52,8 +52,9 @@ def epoch_name(epoch: int) -> str:
 
 
 def reasons(found: consensus_pb2.RaftStatusReply) -> list[str]:
-    """What is not as it should be."""
+    """What is not as it should be. Of a node that does not answer it is said once, not for each of its replicas."""
     names = names_of(found)
+    silent = {n.id for n in found.nodes if n.state != "up"}
     told = [f"node {n.name or n.id} is {n.state}" for n in found.nodes if n.state != "up"]
     for group in found.groups:
         if not group.leader:
@@ -62,7 +63,7 @@ def reasons(found: consensus_pb2.RaftStatusReply) -> list[str]:
         told += [
             f"group {group.group}: the replica on {names.get(m.node, m.node)} is {_trouble(m)}"
             for m in group.members
-            if _trouble(m)
+            if _trouble(m) and not (m.state == "unreachable" and m.node in silent)
         ]
     return told
 

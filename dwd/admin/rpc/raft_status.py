@@ -143,7 +143,7 @@ def _judge(member: pb.RaftMember, *, led: bool) -> None:
             member.state = "failed"
         elif not led:
             member.state = member.own.role
-    elif member.state not in {"missing", "snapshot"}:
+    elif member.state != "missing":
         member.state = "unreachable"
 
 

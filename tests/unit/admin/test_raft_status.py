@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,6 +107,16 @@ async def test_member_is_unreachable_when_its_node_does_not_answer(four: AdminCl
     assert [n.state for n in found.nodes] == ["up", "unreachable", "up", "up"]
     (member,) = (m for m in found.groups[0].members if m.node == hex_id(2))
     assert (member.state, member.HasField("own")) == ("unreachable", False)
+
+
+async def test_member_is_unreachable_when_its_node_does_not_answer_for_the_snapshot_that_it_needs(
+    four: AdminCluster,
+) -> None:
+    members = tuple(replace(member, state="snapshot") for member in status(1).members)
+    four.nodes[1].context.host = Host({1: status(1, members=members)})
+    await four.servers[1].stop(0)
+    states = {m.node: m.state for m in (await asked(four, 1)).groups[0].members}
+    assert (states[hex_id(2)], states[hex_id(3)]) == ("unreachable", "snapshot")
 
 
 async def test_failed_and_missing_replicas_are_named_so(four: AdminCluster) -> None:

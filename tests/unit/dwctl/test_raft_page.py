@@ -85,6 +85,12 @@ def test_troubles_are_told_in_words() -> None:
     ]
 
 
+def test_node_that_is_down_is_told_once_when_it_has_replicas_of_many_groups() -> None:
+    found = status(*(group(n, member(1, state="leader"), member(2, state="unreachable")) for n in range(20)))
+    found.nodes[1].state = "down"
+    assert raft_page.reasons(found) == ["node n2 is down"]
+
+
 def test_joint_hibernating_and_pinned_groups_are_counted_and_marked() -> None:
     found = status(group(1, member(1, outgoing=True), joint=True, membership="pinned"), group(2, hibernating=True))
     assert raft_page.title(found) == (
@@ -111,3 +117,13 @@ def test_status_is_plain_columns_when_piped_and_whole_as_json(dwctl: Dwctl, node
 def test_epoch_is_told_by_its_count_and_chance() -> None:
     assert raft_page.epoch_name(0) == "0"
     assert raft_page.epoch_name((2 << 32) | 0xAB) == "2.000000ab"
+
+
+@pytest.mark.parametrize("number", ["-1", str(1 << 64)])
+@pytest.mark.parametrize("verb", [("status",), ("member", "list"), ("compact",)])
+def test_number_that_no_group_can_have_is_wrong_usage(
+    dwctl: Dwctl, node: Node, verb: tuple[str, ...], number: str
+) -> None:
+    ran = dwctl("raft", *verb, "--", number)
+    assert (ran.code, node.asked) == (2, [])
+    assert "Traceback" not in ran.err
