@@ -116,12 +116,12 @@ class MembershipWorker:
         return Progress.BUSY if steps else Progress.IDLE
 
     async def _reconcile(self, group: GroupId) -> bool:
-        topology = self._view.topology()
-        if self._host.hibernates(group) and self._settled.get(group) is topology:
+        if self._host.hibernates(group) and self._settled.get(group) is self._view.topology():
             return False
         status = self._host.status(group)
         if status.failed is not None or status.leader == 0 or status.leader != status.replica:
             return False
+        topology = self._view.topology()
         step = self._decide(status)
         if step is not None:
             return await self._take(status, step)
