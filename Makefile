@@ -82,8 +82,9 @@ SEEDS ?=
 sim: $(READY) ## a simulated cluster under faults: seeds that failed once, then five minutes of fresh ones (or SEEDS=100000)
 	$(PY) -m tests.sim.run $(if $(SEEDS),--seeds $(SEEDS))
 
-mutants: $(READY) ## plant known bugs, one at a time: the simulator must find each
-	$(PY) -m tests.sim.mutate
+MUTANTS ?=
+mutants: $(READY) ## plant known bugs, one at a time: the simulator must find each (or only MUTANTS="name name")
+	$(PY) -m tests.sim.mutate $(MUTANTS)
 
 ROUNDS ?= 20
 SEED ?= 1
@@ -99,7 +100,7 @@ perf: $(READY) ## measure a six-node cluster through S3, consensus beside etcd a
 	$(PY) perf/bench_consensus.py
 	$(PY) perf/bench_snapshot.py
 
-docs: $(READY) ## write deploy/dwd.toml from the code
+docs: $(READY) ## write deploy/dwd.toml and docs/commands.md from the code
 	$(PY) tools/docs.py
 
 # Exactly what CI runs. The tests come last: their closing line ends the output.

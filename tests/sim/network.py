@@ -51,6 +51,12 @@ class Endpoint:
     handler: TransportHandler | None = None
     local: LocalGroups | None = None
 
+    def listening(self) -> TransportHandler:
+        """Raises Unavailable when it does not take calls yet, or no longer."""
+        if self.handler is None:
+            raise Unavailable("sim.refused", "nobody listens there")
+        return self.handler
+
 
 @dataclass(slots=True, eq=False)
 class _Pending:

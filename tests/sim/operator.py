@@ -85,7 +85,7 @@ async def _newcomer(world: World, rng: SeededRng, leader: SimNode, group: GroupI
         raise NotFound("sim.gone", "the leader died")
 
     async def prepare(there: Endpoint) -> None:
-        await there.handler.prepare_replica(group, replica, witness=False)  # type: ignore[union-attr]
+        await there.listening().prepare_replica(group, replica, witness=False)
 
     await world.network.call(endpoint, node, prepare, seconds=CHANGE_SECONDS)
     return Member(node=node, replica=replica, role=MemberRole.LEARNER)

@@ -207,10 +207,10 @@ class SimNode:
         self.host, self.client = host, client
 
     async def _create_replica(self, node: NodeId, group: GroupId, replica: ReplicaId, *, witness: bool) -> None:
-        await self._ask(node, lambda there: there.handler.prepare_replica(group, replica, witness=witness))  # type: ignore[union-attr]
+        await self._ask(node, lambda there: there.listening().prepare_replica(group, replica, witness=witness))
 
     async def _drop_replica(self, node: NodeId, group: GroupId, replica: ReplicaId) -> None:
-        await self._ask(node, lambda there: there.handler.drop_replica(group, replica))  # type: ignore[union-attr]
+        await self._ask(node, lambda there: there.listening().drop_replica(group, replica))
 
     async def _ask(self, node: NodeId, work: Callable[[Endpoint], Awaitable[None]]) -> None:
         if self.endpoint is not None:

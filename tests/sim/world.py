@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from contextlib import suppress
@@ -118,6 +119,13 @@ class World:
     def acknowledged(self, key: str, index: LogIndex, value: str) -> None:
         del key
         self.watch.acknowledged(SHARD, index, value)
+
+    def broke_off(self, error: Exception) -> None:
+        """The run ended before its time: a cluster that never came up, or a mistake of the simulator's own."""
+        self.ended = self.loop.time()
+        self._look_for_broken_groups()
+        if not self.watch.violations:
+            self.watch.report("unexpected", "the run broke off: " + "".join(traceback.format_exception(error)[-3:]))
 
     # -- the run --------------------------------------------------------------------------------------------------
 
@@ -228,7 +236,10 @@ def run(plan: Plan) -> Outcome:
         world = World(plan, loop, root)
         loop.set_exception_handler(world.uncaught)
         with watched_cores(world.watch), small_frames():
-            loop.run_until_complete(world.run())
+            try:
+                loop.run_until_complete(world.run())
+            except Exception as error:  # noqa: BLE001 - a run that breaks off is a find like any other: with its seed
+                world.broke_off(error)
         wall = time.perf_counter() - began
         world.counts["callbacks"] = loop.callbacks_run
         world.counts["messages"] = world.network.sent
