@@ -173,7 +173,7 @@ def _list(groups: Iterable[consensus_pb2.RaftGroup], names: Mapping[str, str]) -
     for group in groups:
         leading = _leader(group)
         behind = max((m.lag_entries for m in group.members), default=0)
-        span = f"{leading.own.first_index}-{leading.own.last_index}" if leading else "-"
+        span = _span(leading.own) if leading else "-"
         row = (str(group.group), group.kind, names.get(group.leader, group.leader) or "none", str(group.term))
         log = format_bytes(leading.own.log_bytes) if leading else "-"
         told = ", ".join(_short(m, names) for m in _sorted(group.members, names))
@@ -268,12 +268,18 @@ def _member_row(m: consensus_pb2.RaftMember, names: Mapping[str, str]) -> tuple[
         str(m.lag_entries) if m.match_index else "-",
         str(own.term) if told else "-",
         format_bytes(own.log_bytes) if told else "-",
-        f"{own.first_index}-{own.last_index}" if told else "-",
+        _span(own) if told else "-",
         f"{m.last_contact_seconds:.1f} s" if 0 < m.last_contact_seconds < 1e9 else "-",
         _hash(m),
         str(m.priority),
         m.replica,
     )
+
+
+def _span(own: consensus_pb2.RaftReplica) -> str:
+    """The entries in the log; of an empty one only where it begins."""
+    last = own.last_index if own.last_index >= own.first_index else ""
+    return f"{own.first_index}-{last}"
 
 
 def _hash(member: consensus_pb2.RaftMember | None) -> str:

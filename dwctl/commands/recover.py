@@ -13,7 +13,7 @@ from dwctl.raft_page import epoch_name
 from dwctl.session import ContextOption, JsonFlag, YesFlag, admin, as_document, output
 from dwctl.tables import Column, Table, for_terminal, plain, table
 from dwctl.text import when
-from dwd.base.errors import InvalidArgument, Unavailable
+from dwd.base.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
     from dwd.pb.admin.v1 import consensus_pb2
@@ -62,8 +62,10 @@ def apply(
             else:
                 show(found)
             if found.hash != plan_hash:
-                raise InvalidArgument(
-                    "recover.other_plan", f"the plan of now is {found.hash}, not {plan_hash}", hint="look at it first"
+                raise Conflict(
+                    "recover.stale",
+                    f"the plan of now is {found.hash}, not {plan_hash}",
+                    hint="what the survivors hold has changed since, or the hash is wrong: read the plan shown above",
                 )
             return
         confirm("give up the voters that are gone, and fence their nodes for good?", yes=yes)

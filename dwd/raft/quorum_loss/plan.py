@@ -6,7 +6,8 @@ up-to-date log, by (last term, last index), carries it on alone under a new repl
 as to any other group. What that log holds is kept, whether it was ever committed or not; what it lacks is lost.
 
 What may be lost cannot be known in full: the voters that are gone may have committed entries among themselves that no
-survivor has. If those that are gone were no majority, nothing that was acknowledged can be missing.
+survivor has. If those that are gone were no majority (while joint: of neither half), nothing that was acknowledged can
+be missing.
 
 Source: raft.md section 6; Ongaro & Ousterhout 2014, 5.4.1 (which of two logs is more up-to-date).
 Hazard: nodes that are taken for gone and are not, and hear from no survivor, may go on as the old cluster. The first
@@ -145,8 +146,13 @@ def _is_alive(replicas: Sequence[tuple[NodeId, ReplicaReport]]) -> bool:
         return True
     newest = _newest(replicas)
     working = {report.replica: report for _, report in replicas if not _is_broken(report)}
-    voters = {seat.replica for seat in newest.members if seat.votes}
-    return all(_could_elect(half, working) for half in (voters, set(newest.outgoing)) if half)
+    return all(_could_elect(half, working) for half in _halves(newest))
+
+
+def _halves(report: ReplicaReport) -> list[set[ReplicaId]]:
+    """The voters, and while the configuration is joint those of the outgoing one."""
+    voters = {seat.replica for seat in report.members if seat.votes}
+    return [half for half in (voters, set(report.outgoing)) if half]
 
 
 def _could_elect(voters: set[ReplicaId], working: Mapping[ReplicaId, ReplicaReport]) -> bool:
@@ -177,13 +183,14 @@ def _plan_group(group: GroupId, replicas: Sequence[tuple[NodeId, ReplicaReport]]
         for node, r in replicas
     )  # fmt: skip
     voters: tuple[Seat, ...] = ()
+    halves: list[set[ReplicaId]] = []
     if replicas:
         newest = _newest(replicas)
+        halves = _halves(newest)
         voters = tuple(seat for seat in newest.members if seat.votes or seat.replica in newest.outgoing)
     fit = [s for s in survivors if not s.unfit and s.last_index > 0]
     best = max(fit, key=lambda s: (s.last_term, s.last_index, not s.doubtful, s.commit, -s.node), default=None)
     sure = {s.replica for s in survivors if not s.doubtful and not s.unfit.startswith(BROKEN)}
-    missing = [seat for seat in voters if seat.replica not in sure]
     return GroupPlan(
         group=group,
         voters=voters,
@@ -191,7 +198,7 @@ def _plan_group(group: GroupId, replicas: Sequence[tuple[NodeId, ReplicaReport]]
         chosen=NodeId(0) if best is None else best.node,
         committed=max((s.commit for s in survivors), default=LogIndex(0)),
         kept=LogIndex(0) if best is None else best.last_index,
-        losses_possible=not voters or len(missing) > len(voters) // 2,
+        losses_possible=not halves or any(len(half - sure) > len(half) // 2 for half in halves),
     )
 
 

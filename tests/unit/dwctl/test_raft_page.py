@@ -114,6 +114,24 @@ def test_status_is_plain_columns_when_piped_and_whole_as_json(dwctl: Dwctl, node
     assert dwctl("raft", "status", "--json").document["groups"][0]["members"][0]["own"] is None
 
 
+def test_log_is_told_by_where_it_begins_when_it_is_empty(dwctl: Dwctl, node: Node) -> None:
+    cut = member(2, own=pb.RaftReplica(first_index=22, last_index=21))
+    node.answers["RaftStatus"] = status(group(1, member(1, state="leader"), cut))
+    lines = dwctl("raft", "member", "list", "1").out.splitlines()
+    column = lines[0].split("\t").index("first-last")
+    assert [line.split("\t")[column] for line in lines[1:]] == ["3-41", "22-"]
+
+
+@pytest.mark.parametrize(("asked", "code"), [("a1", 0), ("b2", 8)])
+def test_dry_run_of_a_recovery_shows_the_plan_of_now_and_fails_when_it_is_another(
+    dwctl: Dwctl, node: Node, asked: str, code: int
+) -> None:
+    node.answers["PlanRecovery"] = pb.RecoveryPlan(hash="a1")
+    ran = dwctl("cluster", "recover", "apply", "--hash", asked, "--dry-run")
+    assert (ran.code, ran.out.splitlines()[-1]) == (code, "plan a1")
+    assert [method for method, _ in node.asked] == ["PlanRecovery"]
+
+
 def test_epoch_is_told_by_its_count_and_chance() -> None:
     assert raft_page.epoch_name(0) == "0"
     assert raft_page.epoch_name((2 << 32) | 0xAB) == "2.000000ab"

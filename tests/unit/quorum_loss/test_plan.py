@@ -108,6 +108,12 @@ def test_losses_are_possible_unless_too_few_voters_are_gone() -> None:
     assert not found.losses_possible, "two of four are no majority: what they committed, a survivor has"
 
 
+def test_losses_are_possible_when_those_gone_were_a_majority_of_half_of_a_joint_configuration() -> None:
+    joint = {"members": seats((1, 2, 3), (4,)), "outgoing": (101, 102, 104)}
+    (found,) = plan(report(3, **joint), report(4, **joint), known=(1, 2, 3, 4)).groups
+    assert found.losses_possible, "1 and 2 alone were a majority of both halves"
+
+
 def test_highest_commit_that_any_survivor_knows_is_named() -> None:
     members = {"members": seats((1, 2, 3, 4, 5))}
     (found,) = plan(report(1, (2, 10), commit=5, **members), report(2, (2, 9), commit=9, **members)).groups
