@@ -56,6 +56,8 @@ def reasons(found: consensus_pb2.RaftStatusReply) -> list[str]:
     names = names_of(found)
     silent = {n.id for n in found.nodes if n.state != "up"}
     told = [f"node {n.name or n.id} is {n.state}" for n in found.nodes if n.state != "up"]
+    for node in found.nodes:
+        told += [f"node {node.name or node.id}: {trouble}" for trouble in _node_troubles(node)]
     for group in found.groups:
         if not group.leader:
             told.append(f"group {group.group} ({group.kind}) has no leader")
@@ -66,6 +68,15 @@ def reasons(found: consensus_pb2.RaftStatusReply) -> list[str]:
             if _trouble(m) and not (m.state == "unreachable" and m.node in silent)
         ]
     return told
+
+
+def _node_troubles(node: consensus_pb2.RaftNode) -> Iterator[str]:
+    """Why it leads nothing."""
+    if node.clock_off:
+        way = "ahead of" if node.clock_offset_seconds > 0 else "behind"
+        yield f"its clock is {abs(node.clock_offset_seconds):.1f} s {way} that of the others; it leads no group"
+    if node.disk_slow:
+        yield f"its log disk is slow (p99 {node.sync_seconds * 1000:.0f} ms); it gives away what it leads"
 
 
 def _trouble(member: consensus_pb2.RaftMember) -> str:
@@ -84,11 +95,21 @@ def _trouble(member: consensus_pb2.RaftMember) -> str:
 def tables(found: consensus_pb2.RaftStatusReply) -> list[Table]:
     """For pipes: the groups, the members, the transfers; every column."""
     names = names_of(found)
-    made = [_list(found.groups, names), _members(found.groups, names, with_group=True)]
+    made = [_list(found.groups, names), _members(found.groups, names, with_group=True), _nodes(found)]
     rows = [row for group in found.groups for row in _transfer_rows(group, names)]
     if rows:
         made.append(table("snapshots", ("group", "from", "to", "done", "total", "reused"), rows))
     return made
+
+
+def _nodes(found: consensus_pb2.RaftStatusReply) -> Table:
+    rows = []
+    for node in sorted(found.nodes, key=lambda n: natural(n.name or n.id)):
+        up = node.state == "up"
+        clock = f"{node.clock_offset_seconds * 1000:+.0f} ms{' off' if node.clock_off else ''}" if up else "-"
+        sync = f"{node.sync_seconds * 1000:.1f} ms{' slow' if node.disk_slow else ''}" if node.sync_seconds else "-"
+        rows.append((node.name or node.id, node.state, clock, sync))
+    return table("nodes", (Column(name="node"), Column(name="state", is_state=True), "clock", "log sync"), rows)
 
 
 def members(found: consensus_pb2.RaftStatusReply) -> Table:

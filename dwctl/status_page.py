@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dwctl.tables import Column, Table, for_terminal, table
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 HEALTH_COLOURS = {"healthy": "bold green", "degraded": "bold yellow", "unavailable": "bold red"}
 REASONS_SHOWN_MAX = 10
+GROUPS_LISTED_MAX = 12
+"""More groups than this are counted by state, and on a terminal only those in trouble are listed."""
+FINE = frozenset({"leader", "replicate", "unknown"})
 
 
 def head(found: admin_pb2.ClusterStatusReply) -> list[str]:
@@ -43,7 +47,7 @@ def title(found: admin_pb2.ClusterStatusReply) -> str:
 def tables(found: admin_pb2.ClusterStatusReply) -> tuple[Table, Table, Table]:
     """Nodes, groups, devices. Nodes and devices by node name, so that a person finds them again."""
     names = {node.id: node.name for node in found.nodes}
-    return _nodes(found), _groups(found, names), _devices(found, names)
+    return _nodes(found), _groups(found.groups, names), _devices(found, names)
 
 
 def for_people(found: admin_pb2.ClusterStatusReply, *, width: int, height: int | None = None) -> Group:
@@ -56,12 +60,15 @@ def for_people(found: admin_pb2.ClusterStatusReply, *, width: int, height: int |
     sections: list[tuple[Table, list[RenderableType]]] = [
         (made, [Text(""), for_terminal(made, width)]) for made in tables(found)
     ]
+    if len(found.groups) > GROUPS_LISTED_MAX:
+        sections[1] = _summary(found, width)
     used = len(lines) + sum(_lines(made) for made, _ in sections)
     for position in range(len(sections) - 1, 0, -1):
         made, _ = sections[position]
         if height is not None and used > height:
             used -= _lines(made) - 1
-            sections[position] = (made, [Text(f"{len(made.rows)} {made.title}: {_states(found, made)}")])
+            count = len(found.groups) if made.title == "groups" else len(made.rows)
+            sections[position] = (made, [Text(f"{count} {made.title}: {_states(found, made)}")])
     parts: list[RenderableType] = [*lines, *(part for _, drawn in sections for part in drawn)]
     return Group(*parts)
 
@@ -71,12 +78,44 @@ def _lines(made: Table) -> int:
     return 3 + len(made.rows)
 
 
+def _summary(found: admin_pb2.ClusterStatusReply, width: int) -> tuple[Table, list[RenderableType]]:
+    """Of many groups: how many are in which state, and a row each for those in trouble."""
+    from rich.text import Text
+
+    names = {node.id: node.name for node in found.nodes}
+    troubled = [group for group in found.groups if group_state(group) not in {"working", "asleep"}]
+    made = _groups(troubled[:GROUPS_LISTED_MAX], names)
+    more = len(troubled) - len(made.rows)
+    told = f"; {more} more in trouble: dwctl raft status" if more else ""
+    line = Text(f"\n{len(found.groups)} groups: {_group_counts(found)}{told}")
+    return made, [line, for_terminal(made, width)] if troubled else [line]
+
+
+def group_state(group: admin_pb2.GroupInfo) -> str:
+    """The worst that is to be said of it, in a word or two."""
+    states = {member.state for member in group.members}
+    if not group.leader:
+        return "without a leader"
+    if group.quarantined or "quarantined" in states:
+        return "with a replica in quarantine"
+    if group.alarm:
+        return "alarmed"
+    if states - FINE:
+        return "with a replica behind or gone"
+    return "asleep" if group.hibernating else "working"
+
+
+def _group_counts(found: admin_pb2.ClusterStatusReply) -> str:
+    counts = Counter(group_state(group) for group in found.groups)
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
+
+
 def _states(found: admin_pb2.ClusterStatusReply, made: Table) -> str:
     if made.title == "devices":
         states = [device.state for device in found.devices]
         counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
         return f"{counted}, {format_bytes(sum(d.used_bytes for d in found.devices))} used"
-    return f"{sum(1 for group in found.groups if group.leader)} with a leader"
+    return _group_counts(found)
 
 
 def _nodes(found: admin_pb2.ClusterStatusReply) -> Table:
@@ -88,6 +127,8 @@ def _nodes(found: admin_pb2.ClusterStatusReply) -> Table:
         Column(name="grpc", rank=3),
         Column(name="memory", rank=1, is_number=True),
         Column(name="loop lag", rank=2, is_number=True),
+        Column(name="clock", rank=3, is_number=True),
+        Column(name="log sync", rank=2, is_number=True),
         Column(name="id", rank=4, is_id=True),
     )
     rows = []
@@ -95,11 +136,13 @@ def _nodes(found: admin_pb2.ClusterStatusReply) -> Table:
         here = node.state == "up"
         memory = format_bytes(node.memory_bytes) if here else "-"
         lag = f"{node.loop_lag_seconds * 1000:.0f} ms" if here else "-"
-        rows.append((node.name, node.state, node.zone or "-", node.s3, node.grpc, memory, lag, node.id))
+        clock = f"{node.clock_offset_seconds * 1000:+.0f} ms{' off' if node.clock_off else ''}" if here else "-"
+        sync = f"{node.sync_seconds * 1000:.1f} ms{' slow' if node.disk_slow else ''}" if node.sync_seconds else "-"
+        rows.append((node.name, node.state, node.zone or "-", node.s3, node.grpc, memory, lag, clock, sync, node.id))
     return table("nodes", columns, rows)
 
 
-def _groups(found: admin_pb2.ClusterStatusReply, names: Mapping[str, str]) -> Table:
+def _groups(groups: Iterable[admin_pb2.GroupInfo], names: Mapping[str, str]) -> Table:
     columns = (
         Column(name="group"),
         Column(name="leader", is_state=True),
@@ -109,10 +152,11 @@ def _groups(found: admin_pb2.ClusterStatusReply, names: Mapping[str, str]) -> Ta
         Column(name="members"),
     )
     rows = []
-    for group in found.groups:
+    for group in groups:
         members = sorted(group.members, key=lambda m: (m.role != "voter", natural(names.get(m.node, m.node))))
         told = ", ".join(_member(member, names) for member in members)
         leader = names.get(group.leader, group.leader) or "none"
+        told += " [asleep]" if group.hibernating else ""
         row = (f"{group.group} {group.kind}", leader, str(group.term), str(group.applied_index))
         rows.append((*row, format_bytes(group.log_bytes), told))
     return table("groups", columns, rows)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
+SHARD_SECONDS = 1.0
+"""More of either for each shard: a loaded machine takes so long to make a group's replica on each node."""
 POLL_SECONDS = 0.15
 SETTLE_POLL_SECONDS = 0.25
 JOINS_AT_ONCE = 4
@@ -67,10 +69,10 @@ def up(
             wake(folder, node, options)
     write_cluster(folder, plan)
     if newcomers:
-        wait_ready(folder, [first], report)
+        wait_ready(folder, [first], report, shards=plan.shards)
         join_all(folder, newcomers, report, options)
     write_cluster(folder, plan)
-    wait_ready(folder, list(plan.nodes), report)
+    wait_ready(folder, list(plan.nodes), report, shards=plan.shards)
     wait_settled(folder, plan, report)
     remember(folder.root.resolve().name, folder.cluster)
     return write_cluster(folder, plan)
@@ -126,9 +128,15 @@ def join_all(folder: DevFolder, newcomers: list[DevNode], report: Report, option
         ended.result()
 
 
-def wait_ready(folder: DevFolder, nodes: list[DevNode], report: Report) -> None:
+def patience(seconds: float, shards: int) -> float:
+    """How long to wait for a cluster of so many shards, when one of a single shard is given `seconds`."""
+    return seconds + (shards - 1) * SHARD_SECONDS
+
+
+def wait_ready(folder: DevFolder, nodes: list[DevNode], report: Report, *, shards: int = 1) -> None:
     """Until each node's /health/ready says yes. Raises Unavailable with the log's end when a daemon ended instead."""
-    deadline = time.monotonic() + READY_SECONDS
+    limit = patience(READY_SECONDS, shards)
+    deadline = time.monotonic() + limit
     waiting = list(nodes)
     while True:
         report("waiting for " + ", ".join(n.name for n in waiting))
@@ -140,7 +148,7 @@ def wait_ready(folder: DevFolder, nodes: list[DevNode], report: Report) -> None:
                 names = ", ".join(n.name for n in waiting)
                 raise Unavailable(
                     "dev.not_ready",
-                    f"not ready after {READY_SECONDS:.0f} s: {names}",
+                    f"not ready after {limit:.0f} s: {names}",
                     hint=f"see `dwctl cluster status` and {folder.log(waiting[0].name)}, or run the same command again",
                 )
             if len(waiting) == before:
@@ -180,7 +188,7 @@ def answers(address: str, path: str, status: int) -> bool:
 
 def wait_settled(folder: DevFolder, plan: Plan, report: Report) -> None:
     """Until the groups have the voters this size allows and the layout spreads over every node's device."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + patience(SETTLE_SECONDS, plan.shards)
     told = missing = "the first status"
     report(f"waiting for {missing}")
     while time.monotonic() < deadline:

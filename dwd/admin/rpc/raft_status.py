@@ -35,9 +35,7 @@ async def raft_status(context: AdminContext, groups: Collection[GroupId], *, loc
     answers = await asyncio.gather(*(_ask(context, row.node, groups) for row in rows))
     heard = {row.node: answer for row, answer in zip(rows, answers, strict=True) if answer is not None}
     reply = pb.RaftStatusReply(answered_by=hex_id(context.node), recovery_epoch=context.recovery.epoch)
-    reply.nodes.extend(
-        pb.RaftNode(id=hex_id(row.node), name=row.name, state=_node_state(row, row.node in heard)) for row in rows
-    )
+    reply.nodes.extend(_node(row, heard.get(row.node)) for row in rows)
     wanted = _wanted(context, groups, heard.values())
     replicas: dict[int, list[pb.RaftReplica]] = {group: [] for group in wanted}
     for answer in heard.values():
@@ -51,7 +49,7 @@ async def raft_status(context: AdminContext, groups: Collection[GroupId], *, loc
 def here(context: AdminContext, groups: Collection[GroupId]) -> pb.RaftStatusReply:
     """This node's replicas."""
     found = [group for group in context.host.groups() if not groups or group in groups]
-    reply = pb.RaftStatusReply(answered_by=hex_id(context.node))
+    reply = pb.RaftStatusReply(answered_by=hex_id(context.node), nodes=[_self(context)])
     topology = context.meta.view.topology_or_none()
     for group in found:
         status = context.host.status(group)
@@ -100,6 +98,26 @@ async def _ask(context: AdminContext, node: NodeId, groups: Collection[GroupId])
         return await call(stub.RaftStatus, request, seconds=PEER_SECONDS, mutation=False)
     except DwError:
         return None
+
+
+def _self(context: AdminContext) -> pb.RaftNode:
+    """How this node's clock and log disk are, which decide whether it leads."""
+    clock, disk = context.host.clock(), context.host.disk()
+    return pb.RaftNode(
+        id=hex_id(context.node),
+        clock_off=clock.off,
+        clock_offset_seconds=clock.offset_seconds or 0.0,
+        disk_slow=disk.slow,
+        sync_seconds=disk.sync_seconds or 0.0,
+    )
+
+
+def _node(row: NodeRow, answer: pb.RaftStatusReply | None) -> pb.RaftNode:
+    told = pb.RaftNode()
+    if answer is not None and answer.nodes:  # a node of an earlier version tells nothing of itself
+        told.CopyFrom(answer.nodes[0])
+    told.id, told.name, told.state = hex_id(row.node), row.name, _node_state(row, answer is not None)
+    return told
 
 
 def _node_state(row: NodeRow, answered: bool) -> str:

@@ -38,6 +38,9 @@ async def node_status(context: AdminContext) -> pb.NodeStatusReply:
     clock = context.host.clock()
     reply.node.clock_offset_seconds = clock.offset_seconds or 0.0
     reply.node.clock_off = clock.off
+    disk = context.host.disk()
+    reply.node.sync_seconds = disk.sync_seconds or 0.0
+    reply.node.disk_slow = disk.slow
     reply.groups.extend(group_info(context.host.status(group)) for group in context.host.groups())
     reply.devices.extend(
         pb.DeviceInfo(
@@ -200,6 +203,12 @@ def _judge(reply: pb.ClusterStatusReply) -> None:
     reply.reasons.extend(reasons)
     reply.redundancy.fully_redundant = not reply.redundancy.blocks_degraded and not leaderless
     reply.health = "unavailable" if leaderless else "degraded" if reasons else "healthy"
+    # A slow disk costs neither service nor redundancy: it is said, and the cluster is as healthy as without it.
+    reply.reasons.extend(
+        f"node {n.name or n.id}: its log disk is slow (p99 {n.sync_seconds * 1000:.0f} ms); it gives away what it leads"
+        for n in reply.nodes
+        if n.disk_slow
+    )
 
 
 def _offset(seconds: float) -> str:
@@ -235,6 +244,7 @@ def group_info(status: GroupStatus) -> pb.GroupInfo:
         log_bytes=status.log_bytes,
         quarantined=status.quarantined or "",
         alarm=status.alarm or "",
+        hibernating=status.hibernating,
     )
     for member in status.members:
         leads = member.member.replica == status.leader

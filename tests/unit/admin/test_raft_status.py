@@ -12,7 +12,9 @@ import pytest
 from dwd.admin.rpc import raft_status
 from dwd.base.errors import Corrupt, NotFound
 from dwd.base.ids import GroupId, LogIndex, NodeId, hex_id
+from dwd.raft.clock_guard import ClockStatus
 from dwd.raft.core.types import Configuration, Member, MemberRole, Role
+from dwd.raft.disk_pace import DiskStatus
 from dwd.raft.ports import StateHash
 from dwd.raft.status import MemberStatus, SnapshotProgress
 from dwd.raft.transport import Absence
@@ -29,6 +31,14 @@ class Host:
     def __init__(self, statuses: Mapping[int, Any], absent: Mapping[int, Absence] | None = None) -> None:
         self.statuses = {GroupId(group): status for group, status in statuses.items()}
         self.absent = absent or {}
+        self.clock_status = ClockStatus(offset_seconds=None, off=False, known=1, voters=3)
+        self.disk_status = DiskStatus(sync_seconds=None, slow=False)
+
+    def clock(self) -> ClockStatus:
+        return self.clock_status
+
+    def disk(self) -> DiskStatus:
+        return self.disk_status
 
     def groups(self) -> tuple[GroupId, ...]:
         return tuple(self.statuses)
@@ -99,6 +109,24 @@ async def test_all_groups_are_told_when_none_is_named_also_those_nobody_holds(fo
 async def test_unknown_group_is_not_found(four: AdminCluster) -> None:
     with pytest.raises(NotFound):
         await asked(four, 99)
+
+
+async def test_clock_and_disk_of_each_node_are_told_when_it_answers(four: AdminCluster) -> None:
+    host = four.nodes[2].context.host
+    host.clock_status = ClockStatus(offset_seconds=-0.75, off=True, known=3, voters=3)
+    host.disk_status = DiskStatus(sync_seconds=0.2, slow=True)
+    nodes = (await asked(four)).nodes
+    assert [(n.id, n.state, n.clock_off, n.disk_slow) for n in nodes] == [
+        (hex_id(n), "up", n == 2, n == 2) for n in (1, 2, 3, 4)
+    ]
+    assert (nodes[1].clock_offset_seconds, nodes[1].sync_seconds) == (-0.75, 0.2)
+
+
+async def test_group_is_hibernating_when_its_leader_rests(four: AdminCluster) -> None:
+    assert not (await asked(four, 1)).groups[0].hibernating
+    four.nodes[1].context.host = Host({1: status(1, hibernating=True)})
+    (group,) = (await asked(four, 1)).groups
+    assert group.hibernating
 
 
 async def test_member_is_unreachable_when_its_node_does_not_answer(four: AdminCluster) -> None:

@@ -18,6 +18,8 @@ def reply(**changes: Any) -> pb.ClusterStatusReply:
     made.nodes.add(
         name="n2", id="02", state=changes.get("node", "up"), clock_offset_seconds=clock, clock_off=abs(clock) > 0.5
     )
+    sync = changes.get("sync", 0.0)
+    made.nodes.add(name="n3", id="03", state="up", sync_seconds=sync, disk_slow=sync > 0)
     for group in (0, 1):
         info = made.groups.add(group=group, kind=status.kind_of(group), leader=changes.get("leader", "01"))
         info.members.add(node="01", state="leader", leader=True)
@@ -40,6 +42,12 @@ def reply(**changes: Any) -> pb.ClusterStatusReply:
             True,
         ),
         ({"clock": 0.3}, "healthy", [], True),
+        (
+            {"sync": 0.25},
+            "healthy",
+            ["node n3: its log disk is slow (p99 250 ms); it gives away what it leads"],
+            True,
+        ),
         ({"device": "failed"}, "degraded", ["device d1 is failed: smoke"], True),
         ({"device": "lost"}, "healthy", [], True),
         ({"device": "retired"}, "healthy", [], True),

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -214,3 +215,23 @@ def test_cluster_is_settled_with_all_devices_and_the_voters_its_size_allows() ->
     assert "devices: 5 of 6" in cluster.unsettled(status(6, 5, active=5), 6)
     assert "degraded" in cluster.unsettled(status(6, 5, health="degraded"), 6)
     assert "voters" in cluster.unsettled(pb.ClusterStatusReply(health="healthy"), 0)
+
+
+def test_cluster_of_many_shards_is_given_more_time_when_it_is_not_ready_yet(
+    folder: DevFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def wait(seconds: float) -> None:
+        now[0] += max(seconds, 1.0)
+
+    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=wait))
+    monkeypatch.setattr(cluster, "is_ready", lambda node: now[0] > 200)
+    nodes = list(load_plan(folder).nodes)
+    for node in nodes:
+        started(folder, node.name)
+    with pytest.raises(Unavailable, match="not ready after 60 s"):
+        cluster.wait_ready(folder, nodes, lambda _: None)
+    now[0] = 0.0
+    cluster.wait_ready(folder, nodes, lambda _: None, shards=400)
+    assert 200 < now[0] < 210

@@ -73,6 +73,19 @@ def test_snapshot_on_its_way_has_a_bar() -> None:
     assert bar.count("█") == 15
 
 
+def test_node_says_why_it_leads_nothing_when_its_clock_or_disk_is_at_fault() -> None:
+    found = status(group(1, hibernating=True))
+    found.nodes[0].clock_off, found.nodes[0].clock_offset_seconds = True, -1.5
+    found.nodes[1].disk_slow, found.nodes[1].sync_seconds = True, 0.2
+    assert raft_page.reasons(found) == [
+        "node n1: its clock is 1.5 s behind that of the others; it leads no group",
+        "node n2: its log disk is slow (p99 200 ms); it gives away what it leads",
+    ]
+    assert drawn(found)[0] == "1 group, 1 with a leader, 1 asleep"
+    (nodes,) = (t for t in raft_page.tables(found) if t.title == "nodes")
+    assert [row[2:] for row in nodes.rows] == [("-1500 ms off", "-"), ("+0 ms", "200.0 ms slow"), ("+0 ms", "-")]
+
+
 def test_troubles_are_told_in_words() -> None:
     members = (
         member(1, state="leader"),

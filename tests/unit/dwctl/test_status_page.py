@@ -75,6 +75,53 @@ def test_live_page_fits_the_screen_and_keeps_nodes_and_head(height: int) -> None
         assert "6 devices: 6 active, 6 GiB used" in text
 
 
+def many(count: int = 40) -> pb.ClusterStatusReply:
+    reply = found(3)
+    for number in range(1, count):
+        group = reply.groups.add(group=number, kind="shard", leader=IDS[0], term=3, hibernating=number > 10)
+        group.members.add(node=IDS[0], role="voter", state="leader", leader=True)
+    del reply.groups[0].members[2:]
+    return reply
+
+
+def test_groups_are_counted_when_there_are_many() -> None:
+    text = page(many(), 120)
+    assert "40 groups: 29 asleep, 11 working" in text
+    assert "17 shard" not in text
+    assert len(text.splitlines()) < 30
+
+
+def test_groups_in_trouble_are_listed_when_there_are_many() -> None:
+    reply = many()
+    reply.groups[17].leader = ""
+    reply.groups[18].quarantined = "its rows differ"
+    reply.groups[19].members[0].state = "probe"
+    text = page(reply, 120)
+    assert "26 asleep, 11 working, 1 without a leader, 1 with a replica in quarantine" in text
+    for number in range(1, 40):
+        assert (f"\n{number} shard" in text) == (number in {17, 18, 19})
+
+
+@pytest.mark.parametrize("height", [40, 24, 18])
+def test_live_page_fits_the_screen_when_many_groups_are_in_trouble(height: int) -> None:
+    reply = many(400)
+    for group in reply.groups:
+        group.leader = ""
+    assert "388 more in trouble" in " ".join(page(reply, 120).split())
+    text = page(reply, 120, height)
+    assert len(text.splitlines()) <= height
+    assert "400 without a leader" in text
+
+
+def test_clock_and_disk_are_told_of_each_node_when_the_terminal_is_wide() -> None:
+    reply = found(3)
+    reply.nodes[0].clock_offset_seconds, reply.nodes[0].clock_off = 0.612, True
+    reply.nodes[1].sync_seconds, reply.nodes[1].disk_slow = 0.25, True
+    text = page(reply, 200)
+    assert "+612 ms off" in text
+    assert "250.0 ms slow" in text
+
+
 def test_nodes_are_sorted_as_people_count() -> None:
     text = page(found(), 120)
     assert text.index("n2 ") < text.index("n10 ")

@@ -118,6 +118,8 @@ class NodeInfo(_message.Message):
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     CLOCK_OFFSET_SECONDS_FIELD_NUMBER: _builtins.int
     CLOCK_OFF_FIELD_NUMBER: _builtins.int
+    SYNC_SECONDS_FIELD_NUMBER: _builtins.int
+    DISK_SLOW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     region: _builtins.str
@@ -137,6 +139,10 @@ class NodeInfo(_message.Message):
     """from the median of a quorum's clocks; positive when ahead"""
     clock_off: _builtins.bool
     """so far that the node leads no group"""
+    sync_seconds: _builtins.float
+    """99th percentile of the log's writes until durable; 0 when there were few of late"""
+    disk_slow: _builtins.bool
+    """so slow that the node gives away what it leads"""
     def __init__(
         self,
         *,
@@ -156,10 +162,12 @@ class NodeInfo(_message.Message):
         cpu_seconds: _builtins.float = ...,
         clock_offset_seconds: _builtins.float = ...,
         clock_off: _builtins.bool = ...,
+        sync_seconds: _builtins.float = ...,
+        disk_slow: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "clock_off", b"clock_off", "clock_offset_seconds", b"clock_offset_seconds", "cpu_seconds", b"cpu_seconds", "grpc", b"grpc", "id", b"id", "loop_lag_seconds", b"loop_lag_seconds", "memory_bytes", b"memory_bytes", "name", b"name", "rack", b"rack", "region", b"region", "s3", b"s3", "state", b"state", "uptime_seconds", b"uptime_seconds", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "clock_off", b"clock_off", "clock_offset_seconds", b"clock_offset_seconds", "cpu_seconds", b"cpu_seconds", "disk_slow", b"disk_slow", "grpc", b"grpc", "id", b"id", "loop_lag_seconds", b"loop_lag_seconds", "memory_bytes", b"memory_bytes", "name", b"name", "rack", b"rack", "region", b"region", "s3", b"s3", "state", b"state", "sync_seconds", b"sync_seconds", "uptime_seconds", b"uptime_seconds", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,6 +188,7 @@ class GroupInfo(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
     ALARM_FIELD_NUMBER: _builtins.int
+    HIBERNATING_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     kind: _builtins.str
     """"control" or "shard" """
@@ -196,6 +205,8 @@ class GroupInfo(_message.Message):
     """
     alarm: _builtins.str
     """what the group cannot mend by itself"""
+    hibernating: _builtins.bool
+    """nobody uses it, and nothing is said"""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberInfo]: ...
     def __init__(
@@ -212,10 +223,11 @@ class GroupInfo(_message.Message):
         members: _abc.Iterable[Global___MemberInfo] | None = ...,
         quarantined: _builtins.str = ...,
         alarm: _builtins.str = ...,
+        hibernating: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "applied_index", b"applied_index", "commit_index", b"commit_index", "group", b"group", "kind", b"kind", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "quarantined", b"quarantined", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "applied_index", b"applied_index", "commit_index", b"commit_index", "group", b"group", "hibernating", b"hibernating", "kind", b"kind", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "quarantined", b"quarantined", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,20 +87,38 @@ class RaftNode(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    CLOCK_OFF_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_SECONDS_FIELD_NUMBER: _builtins.int
+    DISK_SLOW_FIELD_NUMBER: _builtins.int
+    SYNC_SECONDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     state: _builtins.str
     """"up", "down", "unreachable" """
+    clock_off: _builtins.bool
+    """Of a node that answers; `local` tells them too.
+    so far from a quorum's clocks that it leads no group
+    """
+    clock_offset_seconds: _builtins.float
+    """from their median; positive when ahead"""
+    disk_slow: _builtins.bool
+    """so slow that it gives away what it leads"""
+    sync_seconds: _builtins.float
+    """99th percentile of the log's writes until durable; 0 when there were few of late"""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         name: _builtins.str = ...,
         state: _builtins.str = ...,
+        clock_off: _builtins.bool = ...,
+        clock_offset_seconds: _builtins.float = ...,
+        disk_slow: _builtins.bool = ...,
+        sync_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_off", b"clock_off", "clock_offset_seconds", b"clock_offset_seconds", "disk_slow", b"disk_slow", "id", b"id", "name", b"name", "state", b"state", "sync_seconds", b"sync_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
