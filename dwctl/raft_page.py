@@ -25,8 +25,6 @@ TROUBLED_MAX = 8
 HASH_CHARS = 10
 BAR_CELLS = 20
 FINE = frozenset({"leader", "replicate", "follower"})
-LAG_ENTRIES_SHOWN = 1_000
-"""A member this far behind is worth a remark."""
 
 
 def title(found: consensus_pb2.RaftStatusReply) -> str:

@@ -140,7 +140,7 @@ class Engine:
         replica.proposals.close(error)
         replica.reads.close(error)
         replica.handover.close(error)
-        replica.leaving.close()
+        replica.joint_waits.close()
         replica.leadership.changed(NodeId(0), replica.soft.term)
         replica.applier.close()
 

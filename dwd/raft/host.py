@@ -214,7 +214,7 @@ class Host(HostView):
         if not newest.is_joint:
             return newest
         left: asyncio.Future[Configuration] = asyncio.get_running_loop().create_future()
-        replica.leaving.add(deadline, left)
+        replica.joint_waits.add(deadline, left)
         return await left
 
     async def transfer(self, group: GroupId, to: NodeId | None, *, deadline: float) -> NodeId:

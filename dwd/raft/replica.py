@@ -23,8 +23,8 @@ from dwd.raft.core.node import Node
 from dwd.raft.core.types import NO_REPLICA, Configuration, Entry, EntryKind, Role, SnapshotMeta
 from dwd.raft.handover import Handover
 from dwd.raft.installs import Installs
+from dwd.raft.joint_waits import JointWaits
 from dwd.raft.leadership import NO_NODE, Leadership
-from dwd.raft.leaving import Leaving
 from dwd.raft.ports import LogWrite
 from dwd.raft.proposals import Proposal, Proposals
 from dwd.raft.reads import Reads
@@ -61,7 +61,7 @@ class Replica:
         self.soft = SoftState(role=Role.FOLLOWER, leader=ReplicaId(0), term=core.status().term)
         self.leadership = leadership
         self.handover = Handover(group)
-        self.leaving = Leaving()
+        self.joint_waits = JointWaits()
         self.proposals = Proposals(group, options.proposals_max)
         self.reads = Reads(
             group,
@@ -131,7 +131,7 @@ class Replica:
         self.core.tick(hindered=slow or self._hindrance() is not None, missed=missed)
         self.proposals.overdue(now)
         self.handover.tick(now, self.core)
-        self.leaving.overdue(now)
+        self.joint_waits.overdue(now)
         self.reads.overdue(now)
 
     def pump(self) -> None:
@@ -317,7 +317,7 @@ class Replica:
                 self.configurations.append((entry.index, configuration))
                 results = [*results[:at], configuration, *results[at + 1 :]]
                 self._forget_strangers(configuration)
-                self.leaving.applied(configuration)
+                self.joint_waits.applied(configuration)
         self.proposals.applied(entries, results)
         self.reads.applied(self.applier.applied)
         try:

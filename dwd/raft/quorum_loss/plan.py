@@ -94,10 +94,6 @@ class GroupPlan:
     losses_possible: bool
     """The voters that are gone, or in doubt, could have committed entries after `kept` that nobody else has."""
 
-    @property
-    def chosen_replica(self) -> Survivor | None:
-        return next((s for s in self.survivors if s.node == self.chosen), None)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:

@@ -11,7 +11,7 @@ from dwd.base.errors import OutcomeUnknown
 from dwd.raft.core.types import Configuration
 
 
-class Leaving:
+class JointWaits:
     """Of one replica."""
 
     def __init__(self) -> None:
