@@ -6,19 +6,20 @@ grpc takes a quarter of a second to import, so this module is imported only by c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 import grpc
 
 from dwctl.context import ClusterContext
+from dwctl.dial import Dial
 from dwd.base import limits, wire
 from dwd.base.errors import DeadlineExceeded, DwError, OutcomeUnknown, SafetyRefused, Unavailable
 from dwd.pb.admin.v1 import admin_pb2, admin_pb2_grpc, consensus_pb2, consensus_pb2_grpc
 
 SERVER_NAME = "node.dwd"
 """A DNS name every node's certificate carries: operators accept any node of their cluster."""
-CONNECT_SECONDS = 3.0
+EPOCH_SECONDS = 3.0
 CALL_SECONDS = 30.0
 STREAM_SECONDS = 3600.0
 
@@ -73,23 +74,14 @@ def connect(context: ClusterContext) -> Iterator[AdminClient]:
         raise Unavailable("dwctl.no_certificate", f"cannot read {error.filename}: {error.strerror}") from error
     addresses = [n.grpc for n in context.nodes]
     left_behind: list[str] = []
-    for address in addresses:
-        channel = grpc.secure_channel(address, credentials, options=channel_options())
-        try:
-            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
-        except grpc.FutureTimeoutError:
-            channel.close()
-            continue
-        client = AdminClient(channel, address, context)
-        if context.recovery_epoch and is_left_behind(client, context.recovery_epoch):
-            channel.close()
-            left_behind.append(address)
-            continue
-        try:
+    with closing(Dial(addresses, credentials, channel_options())) as dial:
+        for address, channel in dial.answering():
+            client = AdminClient(channel, address, context)
+            if context.recovery_epoch and is_left_behind(client, context.recovery_epoch):
+                left_behind.append(address)
+                continue
             yield client
-        finally:
-            channel.close()
-        return
+            return
     if left_behind:
         raise SafetyRefused(
             "dwctl.only_fenced",
@@ -108,7 +100,7 @@ def is_left_behind(client: AdminClient, epoch: int) -> bool:
     says 0 and is passed over too: another one knows more.
     """
     try:
-        told = client.ask(client.raft.TellEpoch, consensus_pb2.TellEpochRequest(), seconds=CONNECT_SECONDS)
+        told = client.ask(client.raft.TellEpoch, consensus_pb2.TellEpochRequest(), seconds=EPOCH_SECONDS)
     except DwError:
         return True
     return told.epoch < epoch

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from dwctl import client
+from dwctl import client, dial
 from dwctl.client import AdminClient, connect, translate
 from dwctl.context import learn, read_cluster
 from dwd.base import wire
@@ -116,7 +116,7 @@ def test_unreadable_certificate_is_named(cluster: Path) -> None:
 
 
 def test_nodes_that_do_not_answer_are_named(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(dial, "REFUSED_SECONDS", 0.05)
     authority = create_authority(ClusterId("ab" * 16), clock=SystemClock())
     operator = authority.issue_operator("ann", clock=SystemClock())
     for name, content in (("a.pem", authority.certificate), ("o.pem", operator.certificate), ("o.key", operator.key)):
