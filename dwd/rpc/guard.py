@@ -43,7 +43,16 @@ _seconds = histogram("dwd.rpc.server.seconds", "Time to answer a call that is no
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps each method's handler once; per call it costs a look-up, a check and two additions."""
 
-    def __init__(self, *, cluster_id: ClusterId, admission: Admission, live: LiveCalls, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        cluster_id: ClusterId,
+        admission: Admission,
+        live: LiveCalls,
+        clock: Clock,
+        own_expires_unix_ms: Callable[[], int],
+    ) -> None:
+        self._own_expires_unix_ms = own_expires_unix_ms
         self._admission = admission
         self._live = live
         self._clock = clock
@@ -144,7 +153,10 @@ class Guard(grpc.aio.ServerInterceptor):
     def _admit(self, method: str, context: Context) -> Peer:
         """Raises DwError; when it returns, the call is counted and must be left."""
         peer = self._peers.of(context)
-        if peer.expires_unix_ms <= self._clock.unix_ms():
+        now = self._clock.unix_ms()
+        if self._own_expires_unix_ms() <= now:
+            raise own_expired()
+        if peer.expires_unix_ms <= now:
             raise Unauthenticated(
                 "security.certificate_expired", f"the certificate of {peer} has expired", hint="renew it"
             )
@@ -152,6 +164,13 @@ class Guard(grpc.aio.ServerInterceptor):
         self._live.enter(peer)
         _caller.set(peer)
         return peer
+
+
+def own_expired() -> Unauthenticated:
+    """A caller looks at this node's certificate only while it connects: afterwards the node itself has to say it."""
+    return Unauthenticated(
+        "security.own_certificate_expired", "the certificate of the node that was called has expired", hint="renew it"
+    )
 
 
 def peer_of(context: Context) -> Peer:  # noqa: ARG001 - says where the answer holds: inside that call's handler

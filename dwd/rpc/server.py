@@ -1,7 +1,8 @@
 """The node's gRPC server: mutual TLS always, certificates replaced without a restart, every call admitted by identity.
 
 Hazard: gRPC closes no connection when a certificate expires or a member is removed. So every call is checked on its
-own, and streams, which live long, are ended: at once by `close_peer`, by a sweep when a certificate runs out.
+own, and streams, which live long, are ended: at once by `close_peer`, by a sweep when a certificate runs out, the
+peer's or, for what a peer sends to it, this node's own.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from dwd.base.errors import DwError, InvalidArgument, PermissionDenied, Unauthen
 from dwd.base.ids import NodeId
 from dwd.observability.metrics import gauge
 from dwd.rpc.admission import Admission, Limits
-from dwd.rpc.guard import Guard
+from dwd.rpc.guard import Guard, own_expired
 from dwd.rpc.live import LiveCalls
 from dwd.rpc.options import server_options
 from dwd.security.credentials import Credential
-from dwd.security.peers import PeerKind
+from dwd.security.peers import PeerKind, parse_identity
 
 SWEEP_SECONDS = 5.0
 STOP_GRACE_SECONDS = 5.0
@@ -47,7 +48,14 @@ class RpcServer:
         self._pending: grpc.ServerCertificateConfiguration | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._unwatch: Callable[[], None] | None = None
-        guard = Guard(cluster_id=credential.cluster_id, admission=admission, live=self._live, clock=clock)
+        self._expires_unix_ms = _expiry(credential)
+        guard = Guard(
+            cluster_id=credential.cluster_id,
+            admission=admission,
+            live=self._live,
+            clock=clock,
+            own_expires_unix_ms=lambda: self._expires_unix_ms,
+        )
         self._server = grpc.aio.server(
             interceptors=(guard,), options=server_options(streams_per_connection=bounds.streams_per_connection)
         )
@@ -83,6 +91,7 @@ class RpcServer:
     def renew(self, credential: Credential) -> None:
         """Show a new certificate to every connection from now on; present ones go on."""
         self._credential = credential
+        self._expires_unix_ms = _expiry(credential)
         self._pending = _configuration(credential)
 
     def close_peer(self, node_id: NodeId) -> int:
@@ -93,6 +102,11 @@ class RpcServer:
     def close_all(self, error: DwError) -> int:
         """End all streams, for example because this node must stop serving; how many."""
         return self._live.end_streams(error, lambda _: True)
+
+    @property
+    def streams(self) -> int:
+        """Streams being served."""
+        return self._live.streams
 
     def _credentials(self) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
@@ -114,10 +128,18 @@ class RpcServer:
         self._sweep_later()
 
     def end_expired(self) -> int:
-        """End streams whose peer's certificate has run out; how many. Runs by itself every SWEEP_SECONDS."""
+        """End streams whose peer's certificate, or this node's, has run out; how many. Runs by itself every
+        SWEEP_SECONDS.
+        """
         now = self._clock.unix_ms()
+        if self._expires_unix_ms <= now:
+            return self.close_all(own_expired())
         error = Unauthenticated("security.certificate_expired", "the caller's certificate has expired", hint="renew it")
         return self._live.end_streams(error, lambda peer: peer.expires_unix_ms <= now)
+
+
+def _expiry(credential: Credential) -> int:
+    return parse_identity(credential.certificate, credential.cluster_id).expires_unix_ms
 
 
 def _configuration(credential: Credential) -> grpc.ServerCertificateConfiguration:

@@ -200,7 +200,7 @@ async def test_streams_end_with_the_reason_when_their_node_is_removed(world, han
 
 
 async def test_calls_and_streams_end_when_the_certificate_runs_out(world, handlers) -> None:
-    server = await world.serve(1, handlers.methods())
+    server = await world.serve(1, handlers.methods(), credential=world.node(1, days=9))
     channels = world.channels(world.node(2, days=3))
 
     async def run() -> None:
