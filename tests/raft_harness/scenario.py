@@ -327,9 +327,6 @@ class Scenario:
     def do_broken(self, replica: str, peer: str) -> None:
         self.shell(replica).node.report_unreachable(ReplicaId(int(peer)))
 
-    def do_trust(self, replica: str) -> None:
-        self.shell(replica).node.trust_tail()
-
     def do_status(self, *replicas: str) -> None:
         for replica in sorted(int(r) for r in replicas) or sorted(self.shells):
             status = self.shells[ReplicaId(replica)].node.status()

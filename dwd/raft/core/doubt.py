@@ -12,12 +12,14 @@ a. **a leader vouches**: it asked (ReadRequest.doubtful) after its start, the le
 b. **its vote was counted**: it granted its vote in this term for the first time since its start, and the leader says
    (ReadReply refused, with an index) that this vote was among those it won with. So the leader was elected after
    the start, by the rule below, and had by then everything that was ever committed;
-c. it leads, or an operator says so (`Node.trust_tail`).
+c. it leads.
 
 **Doubtful votes.** A candidate wins with a majority of votes free of doubt, which meet every commit in a log that still
 has it, or with the votes of *all* voters: then its log is at least as up-to-date as every log there is, and what no
 log has cannot be saved by waiting. So a whole cluster that loses power comes back by itself once all its voters are
-back; with a quorum in doubt and a voter missing it waits, and `NodeStatus.tail_doubt` says why.
+back; with a quorum in doubt and a voter missing it waits, and `NodeStatus.tail_doubt` says why. If that voter is gone
+for good an operator's recovery plan has one replica go on under a new id with what it has
+(`dwd.raft.quorum_loss.reseat`), which is a new log without doubt.
 
 Hazard: the shell has to remember the doubt across restarts until it saw `Effects.tail_confirmed`.
 """

@@ -13,7 +13,6 @@ from dwd.base.ids import GroupId, LogIndex, ReplicaId, Term
 from dwd.raft.core import (
     commit,
     configure,
-    doubt,
     elect,
     gather,
     propose,
@@ -185,10 +184,6 @@ class Node:
         """The state machine has applied everything up to `index`."""
         commit.applied(self._state, index)
         check(self._state)
-
-    def trust_tail(self) -> None:
-        """An operator decided that the log's cut tail held nothing that was acknowledged."""
-        doubt.settle(self._state)
 
     def may_rest(self, away: Collection[ReplicaId]) -> bool:
         """On the leader: nothing is under way and everybody but those `away` has applied all of the log."""
