@@ -20,6 +20,9 @@ IN_FLIGHT_MAX = WINDOW_MAX // 2
 """Commands of this node to one group without an answer; past it callers get Busy."""
 EXPIRED = "meta.session_expired"
 EXPIRED_RETRIES_MAX = 3
+STALE = "meta.session_stale"
+STALE_RETRIES_MAX = 8
+"""Registrations that others overtook: each makes a full table forget a session."""
 
 
 class _Session:
@@ -94,17 +97,26 @@ class Proposer:
             known = self._sessions.get(group)
             if known is not None:
                 return known
-            session = _Session(self._rng.bits(ID_BITS) | 1)
-            envelope = Envelope(
-                session=session.session, sequence=0, lowest=0, version=VERSION, command=RegisterSession()
-            )
-            outcome, _ = await self._router.propose(group, encode_envelope(envelope), deadline=deadline)
-            if isinstance(outcome, DwError):
-                raise _own(outcome)
-            self._sessions[group] = session
+            session = self._sessions[group] = await self._begin(group, deadline)
             return session
         finally:
             lock.release()
+
+    async def _begin(self, group: GroupId, deadline: float) -> _Session:
+        known = 0
+        for _ in range(STALE_RETRIES_MAX):
+            session = _Session(self._rng.bits(ID_BITS) | 1)
+            envelope = Envelope(
+                session=session.session, sequence=known, lowest=known, version=VERSION, command=RegisterSession()
+            )
+            outcome, _ = await self._router.propose(group, encode_envelope(envelope), deadline=deadline)
+            if not isinstance(outcome, DwError):
+                return session
+            found = outcome.fields.get("index")
+            if outcome.code != STALE or not isinstance(found, int):
+                raise _own(outcome)
+            known = found
+        raise Busy("meta.sessions", "the group forgets sessions faster than they are registered")
 
     def _forget(self, group: GroupId, session: _Session) -> None:
         if self._sessions.get(group) is session:

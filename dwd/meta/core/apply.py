@@ -40,7 +40,9 @@ FATAL = (InvariantViolation, Corrupt, StorageFailed, VersionRefused)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterSession:
-    """The first command of a session."""
+    """The first command of a session. Its envelope's `sequence` and `lowest` are an index of the log that had been
+    applied when the session's id was chosen; 0 for none.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,10 @@ class Engine:
         if not 0 < envelope.version <= VERSION:
             raise VersionRefused("meta.command_version", f"a command of version {envelope.version}, known: {VERSION}")
         if isinstance(envelope.command, RegisterSession):
-            self._sessions.register(envelope.session, at.index)
+            try:
+                self._sessions.register(envelope.session, at.index, known=envelope.lowest)
+            except DwError as error:
+                return error
             return Receipt(index=at.index, stamp=at.stamp)
         try:
             remembered = self._sessions.recall(envelope.session, envelope.sequence, envelope.lowest, at.index)

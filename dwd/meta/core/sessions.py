@@ -4,8 +4,14 @@ A session keeps the outcomes of its commands from `lowest` (the client has all a
 and, one row a session, in the database; rows of the sessions that a batch used are written once a batch. Results as
 bytes: `[count u32]` then `[sequence u64][length u32][outcome]...` in order of sequence.
 
+A registration that was long on its way must not bring a forgotten session back, empty: what it did would be done again.
+So a registration names a log position its client knew when it chose the id, and one that may be older than the last
+forgetting is refused (`register`). The thesis makes the position of the registration the id; random ids stay apart
+also when the tables of two groups become one.
+
 Source: Ongaro's thesis, section 6.3.
-Invariant: the rows depend on the entries alone, never on how they were cut into batches.
+Invariants: the rows depend on the entries alone, never on how they were cut into batches; a session once forgotten is
+never known again.
 """
 
 from __future__ import annotations
@@ -22,6 +28,9 @@ SESSION_IDLE_ENTRIES = 10_000_000
 """A session that sent nothing while so many entries were applied is forgotten when another registers."""
 WINDOW_MAX = 4_096
 """Unacknowledged commands of a session; the proposer's own limit is below."""
+
+FORGETTING = 0
+"""Instead of a session's id: the row whose `used` is the index of the last entry that had a session forgotten."""
 
 _COUNT = struct.Struct(">I")
 _HEAD = struct.Struct(">QI")
@@ -43,6 +52,7 @@ class Sessions:
         self._sessions: dict[int, _Session] = {}
         self._dirty: set[int] = set()
         self._removed: set[int] = set()
+        self._forgot = self._forgot_written = 0
 
     def load(self, tx: Tx) -> None:
         self._dirty.clear()
@@ -51,18 +61,26 @@ class Sessions:
             session: _Session(used, lowest, _decode(results))
             for session, used, lowest, results in tx.rows("SELECT session, used, lowest, results FROM sessions")
         }
+        forgetting = self._sessions.pop(FORGETTING, None)
+        self._forgot = self._forgot_written = 0 if forgetting is None else forgetting.used
 
-    def register(self, session: int, index: LogIndex) -> None:
-        """Repeatable. Makes room by forgetting the idle and, at the limit, the least recently used."""
+    def register(self, session: int, index: LogIndex, *, known: int = 0) -> None:
+        """Repeatable. Makes room by forgetting the idle and, at the limit, the least recently used.
+
+        `known` is an index that had been applied when the id was chosen. Raises Conflict meta.session_stale when a
+        session was forgotten after it, which may have been this one; the error's `index` will do for another id.
+        """
+        if session not in self._sessions and known < self._forgot:
+            raise Conflict("meta.session_stale", "sessions were forgotten after this one was begun", index=int(index))
         for idle in [s for s, row in self._sessions.items() if row.used < index - SESSION_IDLE_ENTRIES]:
-            self._remove(idle)
+            self._remove(idle, index)
         if session not in self._sessions and len(self._sessions) >= SESSIONS_MAX:
-            self._remove(min(self._sessions, key=lambda s: (self._sessions[s].used, s)))
-        known = self._sessions.get(session)
-        if known is None:
+            self._remove(min(self._sessions, key=lambda s: (self._sessions[s].used, s)), index)
+        present = self._sessions.get(session)
+        if present is None:
             self._sessions[session] = _Session(index, 0, {})
         else:
-            known.used = index
+            present.used = index
         self._removed.discard(session)
         self._dirty.add(session)
 
@@ -96,6 +114,9 @@ class Sessions:
         if self._removed:
             tx.run_many("DELETE FROM sessions WHERE session = ?", [(s,) for s in sorted(self._removed)])
             self._removed.clear()
+        if self._forgot != self._forgot_written:
+            tx.run("INSERT OR REPLACE INTO sessions VALUES (?, ?, 0, ?)", (FORGETTING, self._forgot, _encode({})))
+            self._forgot_written = self._forgot
         if self._dirty:
             rows = [(s, self._sessions[s]) for s in sorted(self._dirty)]
             tx.run_many(
@@ -104,7 +125,8 @@ class Sessions:
             )
             self._dirty.clear()
 
-    def _remove(self, session: int) -> None:
+    def _remove(self, session: int, index: LogIndex) -> None:
+        self._forgot = index
         del self._sessions[session]
         self._dirty.discard(session)
         self._removed.add(session)

@@ -6,10 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dwd.base.errors import DwError
+from dwd.meta.core import sessions
 from dwd.meta.core.apply import RegisterSession
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import CreateUpload
@@ -96,6 +98,44 @@ def test_command_of_a_session_that_was_never_registered_is_never_executed(
             else:
                 assert _code(found) == "meta.session_expired"
         assert group.sql("SELECT count(*) FROM uploads") == [(count,)]
+        group.close()
+
+
+SMALL = 2
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["register", "late", "command", "again"]), st.integers(0, 3)), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=60, deadline=None)
+@example(steps=[("register", 0), ("command", 0), ("register", 1), ("register", 2), ("late", 0), ("again", 0)])
+@given(steps=STEPS)
+def test_command_is_never_done_twice_when_registrations_and_commands_come_late(steps: list[tuple[str, int]]) -> None:
+    """A table of two sessions; whatever was ever sent may come again at any time, registrations too."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sessions, "SESSIONS_MAX", SMALL)
+        group = Group(Path(folder))
+        known: dict[int, int] = {}
+        sent: list[int] = []
+        done: list[int] = []
+        for kind, which in steps:
+            if kind == "register" and which not in known:
+                known[which] = group.machine.position().index
+            if kind in {"register", "late"} and which in known:
+                position = known[which]
+                entry = group.entry(RegisterSession(), session=100 + which, sequence=position, lowest=position)
+                group.machine.apply([entry])
+            elif kind in {"command", "again"} and (kind == "command" or which in sent):
+                sent.append(which)
+                # without a name of its own, or the second would be refused as one that exists
+                make = CreateUpload(
+                    bucket="b", key="k", bucket_epoch=1, upload=f"{group.machine.position().index:032x}"
+                )
+                before = group.sql("SELECT count(*) FROM uploads")
+                group.machine.apply([group.entry(make, session=100 + which, sequence=0, lowest=0)])
+                if group.sql("SELECT count(*) FROM uploads") != before:
+                    done.append(which)
+        assert len(done) == len(set(done)), "a command took effect twice"
         group.close()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dwd.base.errors import DwError
+import pytest
+
+from dwd.base.errors import Conflict, DwError
 from dwd.base.ids import LogIndex
 from dwd.meta.core.apply import RegisterSession
 from dwd.meta.core.sessions import SESSION_IDLE_ENTRIES, SESSIONS_MAX, WINDOW_MAX, Sessions
@@ -67,6 +69,33 @@ def test_idle_session_is_forgotten_by_log_position() -> None:
     assert not table._removed
     table.register(3, LogIndex(SESSION_IDLE_ENTRIES + 2))
     assert table._removed == {1}
+
+
+def test_forgotten_session_is_not_made_again_when_its_registration_comes_late() -> None:
+    table = Sessions()
+    for number in range(SESSIONS_MAX):
+        table.register(number + 1, LogIndex(number + 1))
+    last = SESSIONS_MAX + 1
+    table.register(1 << 40, LogIndex(last))
+    assert table._removed == {1}
+    with pytest.raises(Conflict) as caught:
+        table.register(1, LogIndex(last + 1))
+    assert (caught.value.code, caught.value.fields["index"]) == ("meta.session_stale", last + 1)
+    table.register(1 << 41, LogIndex(last + 2), known=last + 1)
+    table.register(2**41, LogIndex(last + 3))  # known still: repeatable at any time
+
+
+def test_forgetting_is_remembered_when_the_replica_starts_again(shard: Group) -> None:
+    shard.machine.apply([shard.entry(RegisterSession(), session=8)])
+    shard.machine._opened.engine._sessions._remove(8, LogIndex(5))  # type: ignore[union-attr]
+    shard.send(make(1))
+    directory = shard.directory
+    shard.close()
+    again = Group(directory)
+    late = again.machine.apply([again.entry(RegisterSession(), session=8, sequence=4)])[0]
+    early = again.machine.apply([again.entry(RegisterSession(), session=8, sequence=5)])[0]
+    assert (code(late), code(early)) == ("meta.session_stale", None)
+    again.close()
 
 
 def test_session_may_register_twice(shard: Group) -> None:
