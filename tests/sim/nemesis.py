@@ -70,7 +70,8 @@ class Nemesis:
             if self._healing:
                 return
             if not plan.reconciled and self._rng.below(3) == 0:
-                self._later(0, lambda: operator.change(self._world, self._rng))
+                for _ in range(1 + self._rng.below(3)):  # operators who do not know of each other
+                    self._later(0, lambda: operator.change(self._world, self._rng))
             name = self._draw(names)
             self._world.counts[f"fault {name}"] += 1
             self._world.counts["faults"] += 1

@@ -31,11 +31,13 @@ from tests.linearizability.checker import check
 from tests.linearizability.events import Event
 from tests.sim import settle
 from tests.sim.checkers.acknowledged import Acknowledged
+from tests.sim.checkers.commit_rule import CommitRule
 from tests.sim.checkers.durability import Durability
 from tests.sim.checkers.election_safety import ElectionSafety
 from tests.sim.checkers.exactly_once import ExactlyOnce
 from tests.sim.checkers.leader_completeness import LeaderCompleteness
 from tests.sim.checkers.log_matching import LogMatching
+from tests.sim.checkers.one_change import OneChange
 from tests.sim.checkers.state_machines import StateMachines
 from tests.sim.clients import Crowd
 from tests.sim.disk import PowerLost
@@ -87,6 +89,8 @@ class World:
                 machines,
                 ExactlyOnce(self.watch),
                 Durability(self.watch),
+                CommitRule(self.watch),
+                OneChange(self.watch),
                 Acknowledged(self.watch, machines),
             ]
         )

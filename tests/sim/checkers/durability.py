@@ -1,5 +1,6 @@
-"""Nothing of a term leaves before that term and the vote in it are durable; what is acknowledged is durable (raft.md
-section 1, and the promise at `dwd.raft.core.effects`). Durable is what the log store said was.
+"""Nothing of a term leaves before that term and the vote in it are durable; what is acknowledged is durable, and what
+is committed is on a majority (raft.md section 1, and the promise at `dwd.raft.core.effects`). Durable is what the log
+store said was.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.raft.core.effects import Effects
 from dwd.raft.core.messages import AppendReply, Message, VoteReply, VoteRequest
+from dwd.raft.core.state import State
+from dwd.raft.core.types import Role
 from dwd.raft.ports import LogWrite
 from dwd.raft.transport import Parcel
 from tests.sim.watching import Checker, Watch
@@ -28,6 +32,7 @@ class Durability(Checker):
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._durable: dict[tuple[int, int], _Durable] = {}
+        self._committed: dict[tuple[int, int], int] = {}
 
     def recovered(self, group: GroupId, replica: ReplicaId, log: Any) -> None:
         last = log.entries[-1].index if log.entries else log.compacted.index
@@ -41,6 +46,26 @@ class Durability(Checker):
             known.last = write.reset.index
         if write.entries:
             known.last = write.entries[-1].index
+
+    def effects(self, state: State, effects: Effects) -> None:
+        """A leader's commit index rose: a majority of each half holds the log up to there."""
+        del effects
+        who = (state.group, state.replica)
+        if state.role is not Role.LEADER or state.commit == self._committed.get(who):
+            return
+        self._committed[who] = state.commit
+        if state.commit < state.term_start or state.configurations.index > state.commit:
+            return  # learnt as a follower, or counted by other voters than are in force now
+        for half in state.configurations.halves:
+            holding = [voter for voter in half if self._last(state.group, voter) >= state.commit]
+            if len(holding) <= len(half) // 2:
+                self.report(
+                    f"group {state.group}: {state.commit} was committed, and durable on {len(holding)} of {half}"
+                )
+
+    def _last(self, group: GroupId, replica: ReplicaId) -> int:
+        known = self._durable.get((group, replica))
+        return 0 if known is None else known.last
 
     def sending(self, node: NodeId, group: GroupId, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
