@@ -119,7 +119,11 @@ class Engine:
     def apply(self, envelope: Envelope, at: At) -> Outcome:
         """Raises FATAL errors only."""
         if not 0 < envelope.version <= VERSION:
-            raise VersionRefused("meta.command_version", f"a command of version {envelope.version}, known: {VERSION}")
+            raise VersionRefused(
+                "meta.command_version",
+                f"a command of version {envelope.version}, this daemon knows 1 to {VERSION}",
+                hint="upgrade the dwd binary of this node",
+            )
         if isinstance(envelope.command, RegisterSession):
             try:
                 self._sessions.register(envelope.session, at.index, known=envelope.lowest)

@@ -17,12 +17,14 @@ import apsw
 
 from dwd.base.errors import Corrupt, DwError, InvariantViolation, NoSpace, StorageFailed, VersionRefused
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex, Stamp, Term
+from dwd.meta.core.apply import VERSION
 from dwd.meta.core.tx import Row, Value
 from dwd.raft.core.configuration_codec import decode_configuration, encode_configuration
 from dwd.raft.core.types import EMPTY_CONFIGURATION, SnapshotMeta
 
 PAGE_BYTES = 4_096
 SCHEMA_VERSION = 1
+UPGRADE = "upgrade the dwd binary of this node"
 APPLICATION_ID_CONTROL = 0x64776463
 APPLICATION_ID_SHARD = 0x64776473
 STATEMENTS_CACHED = 256
@@ -134,14 +136,20 @@ def create(connection: apsw.Connection, *, cluster: ClusterId, group: GroupId, v
 
 
 def check_identity(connection: apsw.Connection, *, cluster: ClusterId, group: GroupId) -> None:
-    """Raises Corrupt (damaged, or another group's), VersionRefused (a newer daemon's, or another cluster's)."""
+    """Raises Corrupt (damaged, or another group's), VersionRefused (a newer daemon's, or another cluster's).
+
+    A group whose active version is not known here must not be applied by this daemon: it would do something else
+    with the commands than the other replicas.
+    """
     found_id = _number(connection, "PRAGMA application_id")
     version = _number(connection, "PRAGMA user_version")
     if found_id != application_id(group):
         raise Corrupt("meta.database_kind", f"this is no database of group {group}")
     if version > SCHEMA_VERSION:
         raise VersionRefused(
-            "meta.database_newer", f"the database has schema {version}, this daemon knows {SCHEMA_VERSION}"
+            "meta.database_newer",
+            f"the database has schema {version}, this daemon knows {SCHEMA_VERSION}",
+            hint=UPGRADE,
         )
     if size(connection) <= CHECK_BYTES_MAX:
         verdict = next(connection.execute("PRAGMA quick_check(1)"), ("nothing",))[0]
@@ -152,6 +160,15 @@ def check_identity(connection: apsw.Connection, *, cluster: ClusterId, group: Gr
         raise Corrupt("meta.database_kind", f"this is no database of group {group}")
     if row[0] != cluster:
         raise VersionRefused("meta.other_cluster", f"the database belongs to cluster {row[0]}, this is {cluster}")
+    active = read_version(connection)
+    if active < 1:
+        raise Corrupt("meta.database_damaged", f"group {group} has the active version {active}")
+    if active > VERSION:
+        raise VersionRefused(
+            "meta.version_newer",
+            f"group {group} has the active version {active}, this daemon knows 1 to {VERSION}",
+            hint=UPGRADE,
+        )
 
 
 def size(connection: apsw.Connection) -> int:

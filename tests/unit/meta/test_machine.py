@@ -10,6 +10,7 @@ import pytest
 
 from dwd.base.errors import Corrupt, InvariantViolation, NotFound, StorageFailed, VersionRefused
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex, NodeId, ReplicaId, Term
+from dwd.meta.core.apply import VERSION
 from dwd.meta.core.shard.commands import PutObject
 from dwd.meta.core.shard.queries import GetCounts, HeadObject
 from dwd.meta.store.machine import Live, SqliteMachine
@@ -261,6 +262,43 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(VersionRefused):
         open_machine(tmp_path / "g")
+
+
+def set_version(path: Path, version: int) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE position SET version = ?", (version,))
+    connection.close()
+
+
+def test_group_is_not_opened_when_its_active_version_is_not_known(tmp_path: Path) -> None:
+    group = Group(tmp_path / "g")
+    path = group.machine.live.path
+    group.close()
+    set_version(path, VERSION + 1)
+    with pytest.raises(VersionRefused) as caught:
+        open_machine(tmp_path / "g")
+    assert caught.value.code == "meta.version_newer"
+    assert "upgrade" in caught.value.hint
+    set_version(path, 0)
+    with pytest.raises(Corrupt):
+        open_machine(tmp_path / "g")
+
+
+def test_snapshot_is_refused_and_the_live_one_stays_when_its_active_version_is_not_known(
+    shard: Group, tmp_path: Path
+) -> None:
+    shard.send(put("k"))
+    copy = tmp_path / "copy.db"
+    meta = shard.machine.copy_snapshot(copy)
+    set_version(copy, VERSION + 1)
+    other = Group(tmp_path / "other")
+    before = other.machine.position()
+    with pytest.raises(VersionRefused):
+        other.machine.install_snapshot(copy, meta)
+    assert other.machine.position() == before
+    other.send(put("mine"))
+    assert exists(other, "mine")
+    other.close()
 
 
 def test_reader_follows_when_another_generation_becomes_live(shard: Group, tmp_path: Path) -> None:
