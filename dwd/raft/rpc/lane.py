@@ -27,6 +27,7 @@ from dwd.raft.rpc.encode import Encoder
 from dwd.raft.telemetry import DROPPED
 from dwd.raft.transport import Parcel
 from dwd.rpc.channels import Channels, Lane
+from dwd.rpc.wire_versions import WireVersions
 
 _log = structlog.get_logger("dwd.raft")
 
@@ -50,12 +51,20 @@ class PeerLane:
     """`on_broken` is called whenever the stream breaks or cannot be opened. `run` is a task of the owner's."""
 
     def __init__(
-        self, node: NodeId, name: str, *, channels: Channels, encoder: Encoder, on_broken: Callable[[NodeId], None]
+        self,
+        node: NodeId,
+        name: str,
+        *,
+        channels: Channels,
+        encoder: Encoder,
+        versions: WireVersions,
+        on_broken: Callable[[NodeId], None],
     ) -> None:
         self._node = node
         self._name = name
         self._channels = channels
         self._encoder = encoder
+        self._versions = versions
         self._on_broken = on_broken
         self._queue: deque[tuple[GroupId, Parcel, int]] = deque()
         self._bytes = 0
@@ -125,7 +134,9 @@ class PeerLane:
 
     async def _connect(self) -> grpc.aio.StreamUnaryCall[bytes, bytes]:
         method: Any = self._channels.to(self._node, Lane.URGENT).stream_unary(DELIVER)
-        call: grpc.aio.StreamUnaryCall[bytes, bytes] = method(metadata=(("lane", self._name),))
+        call: grpc.aio.StreamUnaryCall[bytes, bytes] = method(
+            metadata=(("lane", self._name), self._versions.metadata())
+        )
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await call.wait_for_connection()

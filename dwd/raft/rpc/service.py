@@ -7,19 +7,24 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 
 from dwd.base.errors import PermissionDenied, Unavailable, VersionRefused
-from dwd.base.ids import GroupId, NodeId, ReplicaId
+from dwd.base.ids import GroupId, NodeId, ReplicaId, hex_id
 from dwd.pb.raft.v1 import raft_pb2 as pb
 from dwd.pb.raft.v1 import raft_pb2_grpc as wire
 from dwd.raft.quorum_loss.epochs import Epochs, Verdict, epoch_name
 from dwd.raft.rpc import decode, encode
+from dwd.raft.telemetry import REFUSED
 from dwd.raft.transport import TransportHandler
 from dwd.rpc.guard import peer_of
 from dwd.rpc.server import RpcServer
+from dwd.rpc.wire_versions import WireVersions, stated
 
 if TYPE_CHECKING:  # generic in the stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = structlog.get_logger("dwd.raft")
 
 SERVICE = "dwd.raft.v1.Raft"
 
@@ -27,10 +32,15 @@ SERVICE = "dwd.raft.v1.Raft"
 class RaftService:
     """Closed until `open` gives it the host. `announce` tells a node the recovery epoch of this one."""
 
-    def __init__(self, node: NodeId, epochs: Epochs, announce: Callable[[NodeId], None]) -> None:
+    def __init__(
+        self, node: NodeId, epochs: Epochs, announce: Callable[[NodeId], None], versions: WireVersions
+    ) -> None:
         self._node = node
         self._epochs = epochs
         self._announce = announce
+        self._versions = versions
+        self._told: dict[NodeId, str] = {}
+        """What the log says of nodes that are refused: once each, until it changes. Members only get here."""
         self._handler: TransportHandler | None = None
 
     def register(self, server: RpcServer) -> None:
@@ -62,6 +72,7 @@ class RaftService:
     async def deliver(self, frames: AsyncIterator[bytes], context: Context) -> bytes:
         """One peer's stream. It ends with the first frame that is not for us, or cannot be read."""
         caller = caller_node(context)
+        self._check_version(caller, context)
         async for encoded in frames:
             handler = self.handler()
             source, target, epoch, parcels = decode.frame(encoded)
@@ -74,6 +85,18 @@ class RaftService:
             for group, messages in parcels.items():
                 handler.received(caller, group, messages)
         return b""
+
+    def _check_version(self, caller: NodeId, context: Context) -> None:
+        """Raises VersionRefused when the caller and this node have no version in common, InvalidArgument."""
+        try:
+            self._versions.require_common(stated(context.invocation_metadata() or ()))
+        except VersionRefused as error:
+            REFUSED.add(1, reason="wire_version")
+            if self._told.get(caller) != error.message:
+                self._told[caller] = error.message
+                _log.error("a node was refused", peer=hex_id(caller), error=error.message, hint=error.hint)
+            raise
+        _ = self._told.pop(caller, None)
 
     async def check_epoch(self, caller: NodeId, epoch: int) -> None:
         """Raises PermissionDenied when the caller lives in another recovery epoch; one of an older is told so."""

@@ -23,6 +23,7 @@ from dwd.raft.transport import Parcel, SnapshotItem, SnapshotRequest, TransportH
 from dwd.rpc.calls import translated
 from dwd.rpc.channels import Channels, Lane
 from dwd.rpc.server import RpcServer
+from dwd.rpc.wire_versions import WIRE, WireVersions
 from dwd.runtime.tasks import Tasks
 
 _log = structlog.get_logger("dwd.raft")
@@ -35,11 +36,12 @@ TRANSFER_SECONDS_MAX = 24 * 3600.0
 class GrpcTransport:
     """Implements `Transport`. `register` its services before the server starts; calls are refused until `start`."""
 
-    def __init__(self, *, node: NodeId, channels: Channels, epochs: Epochs) -> None:
+    def __init__(self, *, node: NodeId, channels: Channels, epochs: Epochs, versions: WireVersions = WIRE) -> None:
         self._channels = channels
         self._epochs = epochs
+        self._versions = versions
         self._encoder = Encoder(node, lambda: epochs.current)
-        self._service = RaftService(node, epochs, self._announce)
+        self._service = RaftService(node, epochs, self._announce, versions)
         self._lanes: dict[NodeId, tuple[PeerLane, PeerLane]] = {}
         self._tasks = Tasks("raft.transport", _failed)
         self._handler: TransportHandler | None = None
@@ -93,7 +95,14 @@ class GrpcTransport:
         if len(self._lanes) >= PEERS_MAX:
             raise InvariantViolation("more peers than a cluster can have")
         urgent, appends = (
-            PeerLane(node, name, channels=self._channels, encoder=self._encoder, on_broken=handler.broken)
+            PeerLane(
+                node,
+                name,
+                channels=self._channels,
+                encoder=self._encoder,
+                versions=self._versions,
+                on_broken=handler.broken,
+            )
             for name in ("urgent", "appends")
         )
         for lane, name in ((urgent, "urgent"), (appends, "appends")):

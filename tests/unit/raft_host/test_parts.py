@@ -29,6 +29,7 @@ from dwd.raft.proposals import ROUND_BYTES, ROUND_COUNT, Proposals
 from dwd.raft.reads import ROUNDS_MAX, Reads
 from dwd.raft.recovery import reconcile
 from dwd.raft.rpc.lane import PeerLane
+from dwd.rpc.wire_versions import WIRE
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.serial import ThreadLanes
 from dwd.runtime.tasks import Tasks
@@ -295,7 +296,7 @@ class TestPeerLane:
     def lane(self) -> tuple[PeerLane, Callable[[], list[Append]]]:
         """A lane whose stream is not open, and what it would send."""
         encoder = SimpleNamespace(frame=lambda _, parcels: [parcel for _, parcel in parcels])
-        made: Any = {"channels": None, "encoder": encoder, "on_broken": failed}
+        made: Any = {"channels": None, "encoder": encoder, "versions": WIRE, "on_broken": failed}
         lane = PeerLane(NodeId(2), "appends", **made)
         return lane, lambda: list(lane._take_frame() or [])  # type: ignore[arg-type]
 
