@@ -8,7 +8,9 @@ or may not do is not judged here: that depends on the state it meets.
 from __future__ import annotations
 
 import dataclasses
-from enum import Enum
+import functools
+import types
+import typing
 from typing import Any
 
 from dwd.base.errors import Corrupt, InvalidArgument, VersionRefused
@@ -19,6 +21,11 @@ from dwd.meta.core.apply import VERSION, Checkpoint, RegisterSession
 from dwd.meta.core.control.commands import ControlCommand
 from dwd.meta.core.shard.commands import ShardCommand
 from dwd.meta.core.tx import INTEGER_MAX, INTEGER_MIN
+
+_EITHER: frozenset[type[Any]] = frozenset({RegisterSession, Checkpoint})
+_CONTROL: frozenset[type[Any]] = _EITHER | frozenset(typing.get_args(ControlCommand))
+_SHARD: frozenset[type[Any]] = _EITHER | frozenset(typing.get_args(ShardCommand))
+_NO_NUMBERS = frozenset({str, bytes, bool, types.NoneType, Ellipsis})
 
 
 def check_proposal(group: GroupId, payload: bytes) -> None:
@@ -32,8 +39,7 @@ def check_proposal(group: GroupId, payload: bytes) -> None:
     if not 0 < envelope.version <= VERSION:
         raise VersionRefused("meta.command_version", f"a command of version {envelope.version}, known: {VERSION}")
     command = envelope.command
-    kind = ControlCommand if group == CONTROL_GROUP else ShardCommand
-    if not isinstance(command, RegisterSession | Checkpoint | kind):
+    if type(command) not in (_CONTROL if group == CONTROL_GROUP else _SHARD):
         raise InvalidArgument("meta.wrong_group", f"{type(command).__name__} is no command of group {group}")
     if not (_storable(envelope) and envelope.session > 0 and envelope.lowest <= envelope.sequence):
         raise InvalidArgument("meta.command_malformed", f"{type(command).__name__} holds numbers that mean nothing")
@@ -43,8 +49,27 @@ def _storable(value: Any) -> bool:
     """Whether a database can hold every number in it."""
     if isinstance(value, int):
         return INTEGER_MIN <= value <= INTEGER_MAX
-    if isinstance(value, tuple):
-        return all(map(_storable, value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, Enum):
-        return all(_storable(getattr(value, field.name)) for field in dataclasses.fields(value))
+    parts = value if isinstance(value, tuple) else [getattr(value, name) for name in _numbered(value.__class__)]
+    for part in parts:  # noqa: SIM110 - a loop takes half the time, and every commit pays it
+        if not _storable(part):
+            return False
     return True
+
+
+@functools.cache
+def _numbered(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a type that may hold numbers: looked up once, as most fields are text and bytes."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    hints = typing.get_type_hints(kind)
+    return tuple(field.name for field in dataclasses.fields(kind) if _may_hold_numbers(hints[field.name]))
+
+
+def _may_hold_numbers(hint: Any) -> bool:
+    hint = getattr(hint, "__supertype__", hint)
+    if hint in _NO_NUMBERS:
+        return False
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return bool(_numbered(hint))
+    inner = typing.get_args(hint)
+    return any(map(_may_hold_numbers, inner)) if inner else True

@@ -54,6 +54,7 @@ class Plan:
         self._to_wire = {field.name: field.to_wire for field in fields if field.to_wire is not None}
         self._from_wire = tuple((field.name, field.from_wire) for field in fields if field.from_wire is not None)
         self._optional = tuple(field.name for field in fields if field.optional)
+        self._empty: Any = None
 
     def to_wire(self, value: Any) -> dict[str, Any]:
         """The message's fields: protobuf builds nested messages from dicts faster than from messages."""
@@ -63,6 +64,14 @@ class Plan:
             for name, found in zip(self._names, self._get(value), strict=True)
             if found is not None
         }
+
+    def from_wire_nested(self, message: Message) -> Any:
+        """Most preconditions and the like are empty: values do not change, so one stands for all of them."""
+        if message.ByteSize():
+            return self.from_wire(message)
+        if self._empty is None:
+            self._empty = self.from_wire(message)
+        return self._empty
 
     def from_wire(self, message: Message) -> Any:
         arguments = dict(zip(self._names, self._get(message), strict=True))
@@ -109,7 +118,7 @@ def _field(name: str, hint: Any) -> _Field:
 def _converters(hint: Any) -> tuple[Convert | None, Convert | None]:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         plan = plan_of(hint)
-        return plan.to_wire, plan.from_wire
+        return plan.to_wire, plan.from_wire_nested
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return int, _enum(hint)
     return None, None
