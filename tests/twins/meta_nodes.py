@@ -137,10 +137,20 @@ async def running(
         for number in range(1, count + 1):
             await client.control(add_node(number), deadline=soon())
         await client.control(CreateUser(name="u"), deadline=soon())
+        holders = [nodes[NodeId(number)] for number in range(1, (control_voters or count) + 1)]
+        await until(lambda: all(_knows_all(node) for node in holders))
         yield nodes
     finally:
         for node in nodes.values():
             await node.stop()
+
+
+def _knows_all(node: Node) -> bool:
+    """Whether its copy of control has come as far as the last command above."""
+    try:
+        return node.client.view.user("u") is not None
+    except Unavailable:
+        return False
 
 
 async def until(condition: Any) -> None:
