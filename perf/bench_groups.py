@@ -29,7 +29,8 @@ from dwd.admin.rpc.status import resident_bytes
 from dwd.base.errors import DwError, Unavailable
 from dwd.base.ids import ClusterId, GroupId, NodeId, ReplicaId
 from dwd.meta.codec import encode_envelope
-from dwd.meta.core.apply import VERSION, Envelope, RegisterSession
+from dwd.meta.core.apply import Envelope, RegisterSession
+from dwd.meta.core.versions import OLDEST
 from dwd.meta.store.databases import Databases
 from dwd.raft.core.types import Configuration, Member, MemberRole
 from dwd.raft.host import Host
@@ -128,7 +129,7 @@ class Nodes:
             await asyncio.sleep(0.2)
 
     async def _use(self, group: GroupId) -> None:
-        envelope = Envelope(session=7, sequence=0, lowest=0, version=VERSION, command=RegisterSession())
+        envelope = Envelope(session=7, sequence=0, lowest=0, version=OLDEST, command=RegisterSession())
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             for host in self.hosts:

@@ -17,12 +17,13 @@ from dwd.base.errors import Corrupt, InvalidArgument, VersionRefused
 from dwd.base.ids import CONTROL_GROUP, GroupId
 from dwd.base.limits import COMMAND_BYTES_MAX
 from dwd.meta.codec import decode_envelope
-from dwd.meta.core.apply import VERSION, Checkpoint, RegisterSession
+from dwd.meta.core.apply import Checkpoint, RegisterSession, SetVersion
 from dwd.meta.core.control.commands import ControlCommand
 from dwd.meta.core.shard.commands import ShardCommand
 from dwd.meta.core.tx import INTEGER_MAX, INTEGER_MIN
+from dwd.meta.core.versions import NEWEST
 
-_EITHER: frozenset[type[Any]] = frozenset({RegisterSession, Checkpoint})
+_EITHER: frozenset[type[Any]] = frozenset({RegisterSession, Checkpoint, SetVersion})
 _CONTROL: frozenset[type[Any]] = _EITHER | frozenset(typing.get_args(ControlCommand))
 _SHARD: frozenset[type[Any]] = _EITHER | frozenset(typing.get_args(ShardCommand))
 _NO_NUMBERS = frozenset({str, bytes, bool, types.NoneType, Ellipsis})
@@ -36,11 +37,13 @@ def check_proposal(group: GroupId, payload: bytes) -> None:
         envelope = decode_envelope(payload)
     except (Corrupt, ValueError) as error:
         raise InvalidArgument("meta.command_malformed", f"a proposal is no command: {error}") from error
-    if not 0 < envelope.version <= VERSION:
-        raise VersionRefused("meta.command_version", f"a command of version {envelope.version}, known: {VERSION}")
+    if not 0 < envelope.version <= NEWEST:
+        raise VersionRefused("meta.command_version", f"a command of version {envelope.version}, known: {NEWEST}")
     command = envelope.command
     if type(command) not in (_CONTROL if group == CONTROL_GROUP else _SHARD):
         raise InvalidArgument("meta.wrong_group", f"{type(command).__name__} is no command of group {group}")
+    if isinstance(command, SetVersion) and command.version > NEWEST:
+        raise VersionRefused("meta.version_newer", f"version {command.version} is not known here, but 1 to {NEWEST}")
     if not (_storable(envelope) and envelope.session > 0 and envelope.lowest <= envelope.sequence):
         raise InvalidArgument("meta.command_malformed", f"{type(command).__name__} holds numbers that mean nothing")
 

@@ -13,7 +13,7 @@ from dwd.base.clock import Clock, Rng
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, LogIndex, NodeId
 from dwd.meta import deletion
-from dwd.meta.core.apply import Checkpoint
+from dwd.meta.core.apply import Checkpoint, SetVersion
 from dwd.meta.core.control.commands import ControlCommand
 from dwd.meta.core.control.rows import shard_key
 from dwd.meta.core.query import Query
@@ -55,6 +55,7 @@ class MetaClient:
         """On the running event loop."""
         self._rng = rng
         self._host = host
+        self._databases = databases
         self._counts: dict[GroupId, tuple[LogIndex, ShardCounts]] = {}
         self._view = ControlView(host, databases, clock)
         self._router = Router(
@@ -66,7 +67,7 @@ class MetaClient:
             clock=clock,
             rng=rng,
         )
-        self._proposer = Proposer(self._router, rng, clock)
+        self._proposer = Proposer(self._router, rng, clock, version_of=databases.version)
 
     @property
     def view(self) -> ControlView:
@@ -89,6 +90,14 @@ class MetaClient:
     async def checkpoint(self, group: GroupId, *, deadline: float) -> Receipt:
         """Have every replica record its state hash, at the index of the receipt."""
         return await self._proposer.propose(group, Checkpoint(definition=DEFINITION), deadline=deadline)
+
+    async def set_version(self, group: GroupId, version: int, *, deadline: float) -> Receipt:
+        """Raise the group's active version to this one, by one."""
+        return await self._proposer.propose(group, SetVersion(version=version), deadline=deadline)
+
+    def version(self, group: GroupId) -> int:
+        """The group's active version, or an earlier one where this node has no copy."""
+        return self._databases.version(group)
 
     async def read(self, query: Query[A], *, deadline: float) -> A:
         """Linearizable answer: a keyed query from the owner of its (bucket, key), a control query from control."""

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from dwd.base.errors import Corrupt, InvariantViolation, VersionRefused
 from dwd.base.limits import COMMAND_BYTES_MAX
-from dwd.meta.core.apply import Checkpoint, Command, Envelope, RegisterSession
+from dwd.meta.core.apply import Checkpoint, Command, Envelope, RegisterSession, SetVersion
 from dwd.meta.core.control import commands as control_commands
 from dwd.meta.core.control import queries as control_queries
 from dwd.meta.core.query import Query
@@ -194,6 +194,7 @@ _QUERIES = _query_kinds(control_queries, shard_queries)
 _COMMANDS: tuple[type[Any], ...] = (
     RegisterSession,
     Checkpoint,
+    SetVersion,
     *typing.get_args(control_commands.ControlCommand),
     *typing.get_args(shard_commands.ShardCommand),
 )

@@ -6,14 +6,16 @@ Source: Ongaro's thesis, section 6.3; raft.md section 4.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown
 from dwd.base.ids import ID_BITS, GroupId
 from dwd.meta.codec import encode_envelope
-from dwd.meta.core.apply import VERSION, Command, Envelope, RegisterSession
+from dwd.meta.core.apply import Command, Envelope, RegisterSession
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.sessions import WINDOW_MAX
+from dwd.meta.core.versions import OLDEST
 from dwd.meta.router import Router
 
 IN_FLIGHT_MAX = WINDOW_MAX // 2
@@ -51,7 +53,11 @@ class _Session:
 class Proposer:
     """One a node, on its event loop."""
 
-    def __init__(self, router: Router, rng: Rng, clock: Clock) -> None:
+    def __init__(
+        self, router: Router, rng: Rng, clock: Clock, *, version_of: Callable[[GroupId], int] = lambda _group: OLDEST
+    ) -> None:
+        """`version_of`: a group's active version, or an earlier one where it is not known."""
+        self._version_of = version_of
         self._router = router
         self._rng = rng
         self._clock = clock
@@ -68,7 +74,7 @@ class Proposer:
                     session=session.session,
                     sequence=sequence,
                     lowest=session.lowest(),
-                    version=VERSION,
+                    version=self._version_of(group),
                     command=command,
                 )
                 outcome, ambiguous = await self._router.propose(group, encode_envelope(envelope), deadline=deadline)
@@ -107,7 +113,11 @@ class Proposer:
         for _ in range(STALE_RETRIES_MAX):
             session = _Session(self._rng.bits(ID_BITS) | 1)
             envelope = Envelope(
-                session=session.session, sequence=known, lowest=known, version=VERSION, command=RegisterSession()
+                session=session.session,
+                sequence=known,
+                lowest=known,
+                version=self._version_of(group),
+                command=RegisterSession(),
             )
             outcome, _ = await self._router.propose(group, encode_envelope(envelope), deadline=deadline)
             if not isinstance(outcome, DwError):

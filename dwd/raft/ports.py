@@ -85,6 +85,10 @@ class StateMachine(Protocol):
         """Remember durably that this state is not to be trusted, until a snapshot replaces it."""
         ...
 
+    def version(self) -> int:
+        """The active version of the group's commands, 0 without a state. Any thread."""
+        ...
+
     def quarantined(self) -> str | None:
         """Why, if it is. Any thread."""
         ...

@@ -57,6 +57,7 @@ def describe(
         quarantined=replica.quarantined,
         state_hash=replica.applier.machine.state_hash(),
         alarm=replica.alarm,
+        version=replica.applier.machine.version(),
         hibernating=engine.hibernation.rests(group),
     )
 

@@ -85,3 +85,5 @@ class GroupStatus:
     """It votes and keeps the log, and has no state."""
     hibernating: bool = False
     """It rests, as all its members do: nobody uses it, and nothing is said (`dwd.raft.hibernation`)."""
+    version: int = 0
+    """The active version of the group's commands; 0 on a witness, or when not known."""

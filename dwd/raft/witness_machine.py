@@ -59,6 +59,9 @@ class WitnessMachine:
     def quarantine(self, reason: str) -> None:
         raise InvariantViolation(f"a witness has no state to distrust: {reason}")
 
+    def version(self) -> int:
+        return 0
+
     def quarantined(self) -> str | None:
         return None
 

@@ -129,6 +129,9 @@ class DictMachine:
     def quarantine(self, reason: str) -> None:
         self.disk.quarantine = reason
 
+    def version(self) -> int:
+        return 1
+
     def quarantined(self) -> str | None:
         return self.disk.quarantine
 

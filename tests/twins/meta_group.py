@@ -13,10 +13,11 @@ from dwd.base.blocks import StoredBlock
 from dwd.base.errors import DwError
 from dwd.base.ids import BlockId, ClusterId, GroupId, LayoutEpoch, LogIndex, Stamp, Term, stamp_of
 from dwd.meta.codec import encode_envelope
-from dwd.meta.core.apply import VERSION, Command, Envelope, RegisterSession
+from dwd.meta.core.apply import Command, Envelope, RegisterSession
 from dwd.meta.core.outcome import Outcome
 from dwd.meta.core.query import Query
 from dwd.meta.core.receipt import Receipt
+from dwd.meta.core.versions import KNOWN, Versions
 from dwd.meta.store.machine import SqliteMachine
 from dwd.meta.store.reader import GroupReader
 from dwd.raft.core.types import Entry, EntryKind
@@ -40,10 +41,14 @@ def block(number: int, length: int = 100, *, ms: int = EPOCH_MS, **more: Any) ->
 class Group:
     """`send` applies one command as the next entry of the log, in a batch of its own."""
 
-    def __init__(self, directory: Path, group: GroupId = SHARD, *, on_changed: Any = None) -> None:
+    def __init__(
+        self, directory: Path, group: GroupId = SHARD, *, on_changed: Any = None, versions: Versions = KNOWN
+    ) -> None:
         self.directory = directory
         self.group = group
-        self.machine = SqliteMachine(directory, cluster=CLUSTER, group=group, files=OsFiles(), on_changed=on_changed)
+        self.machine = SqliteMachine(
+            directory, cluster=CLUSTER, group=group, files=OsFiles(), on_changed=on_changed, versions=versions
+        )
         self.reader = GroupReader(group, lambda: self.machine.live, vfs="")
         self.sequence = 0
         self.now_ms = EPOCH_MS
@@ -58,12 +63,17 @@ class Group:
         session: int = SESSION,
         sequence: int | None = None,
         lowest: int | None = None,
+        version: int | None = None,
     ) -> Entry:
         """The entry `after` places behind the next one."""
         index = LogIndex(self.machine.position().index + 1 + after)
         used = self.sequence if sequence is None else sequence
         envelope = Envelope(
-            session=session, sequence=used, lowest=used if lowest is None else lowest, version=VERSION, command=command
+            session=session,
+            sequence=used,
+            lowest=used if lowest is None else lowest,
+            version=self.machine.version() if version is None else version,
+            command=command,
         )
         return Entry(
             index=index,

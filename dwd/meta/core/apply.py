@@ -4,6 +4,7 @@ Invariants:
 * what an entry does depends on the entry and the database alone, never on the batch it came in;
 * a command is judged in full before its first write; a refusal that wrote is an InvariantViolation, which ends the
   replica, as is a command of the other kind of group;
+* commands are judged by the group's active version (dwd.meta.core.versions), never by what the binary knows;
 * a command a session sent before is answered from its memory, never executed again (dwd.meta.core.sessions).
 """
 
@@ -14,15 +15,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dwd.base.errors import (
+    Conflict,
     Corrupt,
     DwError,
+    InvalidArgument,
     InvariantViolation,
     StorageFailed,
     VersionRefused,
 )
 from dwd.meta.core.control import apply as control_apply
 from dwd.meta.core.control.commands import ControlCommand
-from dwd.meta.core.control.state import Control
+from dwd.meta.core.control.state import Control, Part
 from dwd.meta.core.outcome import Outcome, decode_outcome, encode_outcome
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.sessions import Sessions
@@ -30,9 +33,7 @@ from dwd.meta.core.shard import apply as shard_apply
 from dwd.meta.core.shard.commands import ShardCommand
 from dwd.meta.core.shard.state import Shard
 from dwd.meta.core.tx import At, Tx
-
-VERSION = 1
-"""The newest version of commands this code carries out."""
+from dwd.meta.core.versions import KNOWN, Versions
 
 FATAL = (InvariantViolation, Corrupt, StorageFailed, VersionRefused)
 """Errors that say something of this replica, not of the command."""
@@ -52,7 +53,18 @@ class Checkpoint:
     definition: int
 
 
-Command = ControlCommand | ShardCommand | RegisterSession | Checkpoint
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVersion:
+    """The group's active version becomes this one: the present one plus one. Refused: Conflict meta.version_active,
+    InvalidArgument meta.version_skipped. A binary that does not know the version stops here.
+    """
+
+    version: int
+
+
+Command = ControlCommand | ShardCommand | RegisterSession | Checkpoint | SetVersion
+Upgraded = Callable[[int], None]
+"""Called with the new active version once the tables are as it wants them."""
 Record = Callable[[int], None]
 """Called with a checkpoint's definition once every row is as it is to be compared."""
 
@@ -79,6 +91,10 @@ class Commands(Protocol):
         """End of a batch: write what was summed up."""
         ...
 
+    def reload(self) -> None:
+        """The tables were changed by an upgrade, after a `flush`: forget what was taken from them."""
+        ...
+
 
 class ControlCommands:
     def __init__(self, tx: Tx) -> None:
@@ -91,6 +107,9 @@ class ControlCommands:
 
     def flush(self) -> None:
         self.control.flush()
+
+    def reload(self) -> None:
+        self.control.touched.update(Part)
 
 
 class ShardCommands:
@@ -105,25 +124,31 @@ class ShardCommands:
     def flush(self) -> None:
         self.shard.flush()
 
+    def reload(self) -> None:
+        self.shard = Shard(self.shard.tx)
+
 
 class Engine:
     """One group's state machine without its file."""
 
-    def __init__(self, tx: Tx, commands: Commands, record: Record) -> None:
+    def __init__(
+        self, tx: Tx, commands: Commands, record: Record, upgraded: Upgraded, *, versions: Versions = KNOWN
+    ) -> None:
         self._tx = tx
         self._commands = commands
         self._record = record
+        self._upgraded = upgraded
+        self._versions = versions
+        self.version: int = (tx.row("SELECT version FROM position") or (versions.oldest,))[0]
+        """The group's active version: the one thing to branch on where versions of a command differ."""
         self._sessions = Sessions()
         self._sessions.load(tx)
 
     def apply(self, envelope: Envelope, at: At) -> Outcome:
         """Raises FATAL errors only."""
-        if not 0 < envelope.version <= VERSION:
-            raise VersionRefused(
-                "meta.command_version",
-                f"a command of version {envelope.version}, this daemon knows 1 to {VERSION}",
-                hint="upgrade the dwd binary of this node",
-            )
+        if not 0 < envelope.version <= self.version:
+            message = f"a command of version {envelope.version}, the group has the active version {self.version}"
+            return Conflict("meta.command_version", message)
         if isinstance(envelope.command, RegisterSession):
             try:
                 self._sessions.register(envelope.session, at.index, known=envelope.lowest)
@@ -150,6 +175,8 @@ class Engine:
             self.flush()
             self._record(command.definition)
             return Receipt(index=at.index, stamp=at.stamp)
+        if isinstance(command, SetVersion):
+            return self._set_version(command, at)
         before = self._tx.changes()
         try:
             return self._commands.apply(command, at)
@@ -159,3 +186,29 @@ class Engine:
             if self._tx.changes() != before:
                 raise InvariantViolation(f"{type(command).__name__} was refused after its first write") from error
             return error
+
+    def _set_version(self, command: SetVersion, at: At) -> Outcome:
+        """Refusals follow from the active version alone: they are the same on every replica."""
+        wanted, known = command.version, self._versions
+        if wanted <= self.version:
+            return Conflict("meta.version_active", f"the group has the active version {self.version}")
+        if wanted > self.version + 1:
+            return InvalidArgument("meta.version_skipped", f"version {self.version + 1} comes before {wanted}")
+        if wanted > known.newest:
+            raise VersionRefused(
+                "meta.version_newer",
+                f"the group's active version becomes {wanted}, this daemon knows {known.oldest} to {known.newest}",
+                hint="upgrade the dwd binary of this node",
+            )
+        self.flush()
+        try:
+            known.upgrades[wanted](self._tx)
+        except FATAL:
+            raise
+        except DwError as error:
+            raise InvariantViolation(f"the upgrade to version {wanted} failed") from error
+        self._tx.run("UPDATE position SET version = ?", (wanted,))
+        self.version = wanted
+        self._commands.reload()
+        self._upgraded(wanted)
+        return Receipt(index=at.index, stamp=at.stamp)

@@ -17,8 +17,8 @@ import apsw
 
 from dwd.base.errors import Corrupt, DwError, InvariantViolation, NoSpace, StorageFailed, VersionRefused
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex, Stamp, Term
-from dwd.meta.core.apply import VERSION
 from dwd.meta.core.tx import Row, Value
+from dwd.meta.core.versions import Versions
 from dwd.raft.core.configuration_codec import decode_configuration, encode_configuration
 from dwd.raft.core.types import EMPTY_CONFIGURATION, SnapshotMeta
 
@@ -135,7 +135,7 @@ def create(connection: apsw.Connection, *, cluster: ClusterId, group: GroupId, v
         )
 
 
-def check_identity(connection: apsw.Connection, *, cluster: ClusterId, group: GroupId) -> None:
+def check_identity(connection: apsw.Connection, *, cluster: ClusterId, group: GroupId, versions: Versions) -> None:
     """Raises Corrupt (damaged, or another group's), VersionRefused (a newer daemon's, or another cluster's).
 
     A group whose active version is not known here must not be applied by this daemon: it would do something else
@@ -163,12 +163,11 @@ def check_identity(connection: apsw.Connection, *, cluster: ClusterId, group: Gr
     active = read_version(connection)
     if active < 1:
         raise Corrupt("meta.database_damaged", f"group {group} has the active version {active}")
-    if active > VERSION:
-        raise VersionRefused(
-            "meta.version_newer",
-            f"group {group} has the active version {active}, this daemon knows 1 to {VERSION}",
-            hint=UPGRADE,
-        )
+    known = f"group {group} has the active version {active}, this daemon knows {versions.oldest} to {versions.newest}"
+    if active > versions.newest:
+        raise VersionRefused("meta.version_newer", known, hint=UPGRADE)
+    if active < versions.oldest:
+        raise VersionRefused("meta.version_older", known, hint="run a dwd binary that knows both until it is raised")
 
 
 def size(connection: apsw.Connection) -> int:

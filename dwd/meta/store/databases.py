@@ -13,6 +13,7 @@ from pathlib import Path
 from dwd.base.errors import Unavailable
 from dwd.base.ids import ClusterId, GroupId, hex_id
 from dwd.meta.core.control.state import Part
+from dwd.meta.core.versions import KNOWN, OLDEST, Versions
 from dwd.meta.store.generations import Generations
 from dwd.meta.store.machine import SqliteMachine
 from dwd.meta.store.reader import THREADS, Readers
@@ -28,11 +29,14 @@ OnChanged = Callable[[frozenset[Part]], None]
 class Databases:
     """`open` and `discard` are called by the host on worker threads; the rest on the event loop."""
 
-    def __init__(self, root: Path, *, cluster: ClusterId, files: Files, vfs: str = "") -> None:
+    def __init__(
+        self, root: Path, *, cluster: ClusterId, files: Files, vfs: str = "", versions: Versions = KNOWN
+    ) -> None:
         self._root = root
         self._cluster = cluster
         self._files = files
         self._vfs = vfs
+        self._versions = versions
         self._lock = threading.Lock()
         self._machines: dict[GroupId, SqliteMachine] = {}
         self._readers: dict[GroupId, tuple[SqliteMachine, Readers]] = {}
@@ -50,6 +54,7 @@ class Databases:
             vfs=self._vfs,
             on_changed=self._changed,
             on_rest=partial(self._rested, group),
+            versions=self._versions,
         )
         with self._lock:
             self._machines[group] = machine
@@ -61,6 +66,11 @@ class Databases:
         with self._lock:
             self._machines.pop(group, None)
         Generations(self._folder(group), self._files).discard()
+
+    def version(self, group: GroupId) -> int:
+        """The active version as far as it is known here: no group is below the oldest."""
+        machine = self._machines.get(group)
+        return OLDEST if machine is None else machine.version()
 
     def readers(self, group: GroupId) -> Readers:
         """Raises Unavailable when the group is not on this node."""

@@ -18,10 +18,11 @@ import apsw
 from dwd.base.errors import Corrupt, InvariantViolation, NoSpace, NotFound, StorageFailed
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex
 from dwd.meta.codec import decode_envelope
-from dwd.meta.core.apply import VERSION, ControlCommands, Engine, ShardCommands
+from dwd.meta.core.apply import ControlCommands, Engine, ShardCommands
 from dwd.meta.core.control.state import Part
 from dwd.meta.core.outcome import Outcome
 from dwd.meta.core.tx import At
+from dwd.meta.core.versions import KNOWN, Versions
 from dwd.meta.store import database
 from dwd.meta.store.copying import copy_database
 from dwd.meta.store.database import SqliteTx, translated
@@ -71,9 +72,10 @@ class SqliteMachine:
         vfs: str = "",
         on_changed: Changed | None = None,
         on_rest: Callable[[], None] | None = None,
+        versions: Versions = KNOWN,
     ) -> None:
-        """Opens or creates. `vfs` names a registered SQLite VFS, empty for the system's. Raises Corrupt,
-        VersionRefused, StorageFailed.
+        """Opens, or creates at the oldest version. `vfs` names a registered SQLite VFS, empty for the system's.
+        Raises Corrupt, VersionRefused, StorageFailed.
         """
         self._cluster = cluster
         self._group = group
@@ -81,6 +83,7 @@ class SqliteMachine:
         self._vfs = vfs
         self._on_changed = on_changed
         self._on_rest = on_rest
+        self._versions = versions
         self._generations = Generations(directory, files)
         self._damaged: Corrupt | None = None
         self._quarantined: str | None = None
@@ -92,7 +95,7 @@ class SqliteMachine:
             self._generations.sweep()
             connection = database.connect(path, vfs=vfs)
             try:
-                database.check_identity(connection, cluster=cluster, group=group)
+                database.check_identity(connection, cluster=cluster, group=group, versions=versions)
                 self._load(connection, path, number=1)
             except BaseException:
                 connection.close()
@@ -104,6 +107,9 @@ class SqliteMachine:
 
     def position(self) -> SnapshotMeta:
         return self._position
+
+    def version(self) -> int:
+        return self._version
 
     def apply(self, entries: Sequence[Entry]) -> Sequence[object]:
         self._require_sound()
@@ -120,6 +126,7 @@ class SqliteMachine:
             self._damaged = error
             raise
         self._position = position
+        self._version = self._open.engine.version
         self._tell()
         return outcomes
 
@@ -224,7 +231,7 @@ class SqliteMachine:
         path = self._generations.prepare()
         connection = database.connect(path, vfs=self._vfs, create=True)
         try:
-            database.create(connection, cluster=self._cluster, group=self._group, version=VERSION)
+            database.create(connection, cluster=self._cluster, group=self._group, version=self._versions.oldest)
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             connection.close()
@@ -251,7 +258,7 @@ class SqliteMachine:
     def _begin(self, connection: apsw.Connection) -> _Open:
         tx = SqliteTx(connection)
         control = ControlCommands(tx) if self._group == CONTROL_GROUP else None
-        engine = Engine(tx, control or ShardCommands(tx), self._record)
+        engine = Engine(tx, control or ShardCommands(tx), self._record, self._keeper.upgraded, versions=self._versions)
         return _Open(connection=connection, control=control, engine=engine)
 
     def _apply_all(self, entries: Sequence[Entry]) -> tuple[SnapshotMeta, list[Outcome | None]]:
@@ -320,7 +327,7 @@ class SqliteMachine:
             raise NotFound("meta.no_snapshot", f"{source} is not there")
         connection = database.connect(source, vfs=self._vfs)
         try:
-            database.check_identity(connection, cluster=self._cluster, group=self._group)
+            database.check_identity(connection, cluster=self._cluster, group=self._group, versions=self._versions)
             found = database.read_position(connection)
         except apsw.Error as error:
             raise Corrupt("meta.snapshot_damaged", f"the snapshot is damaged: {error}") from error

@@ -74,6 +74,7 @@ class StateKeeper:
         self._connection = connection
         self._group = group
         self._version = 0
+        self._schema: dict[str, str] = {}
         self._sums: dict[str, int] = {}
         self._encoded: dict[str, bytes] = {}
         self._gone: defaultdict[str, list[Row]] = defaultdict(list)
@@ -97,6 +98,7 @@ class StateKeeper:
         Raises Corrupt when sums and position do not belong together: one transaction wrote both.
         """
         self._version = version
+        self._schema = self._tables()
         self._encoded.clear()
         self._gone.clear()
         self._come.clear()
@@ -116,6 +118,21 @@ class StateKeeper:
             )
         newest = self._first("SELECT log_index, definition, digest FROM checkpoints ORDER BY log_index DESC LIMIT 1")
         self.newest = None if newest is None else _recorded(newest)
+
+    def upgraded(self, version: int) -> None:
+        """The active version is another from here on. A change of a table's columns tells nothing of its rows: the
+        sums of the tables that look different are made anew, those of the others go on.
+        """
+        schema = self._tables()
+        for table in self._schema.keys() | schema.keys():
+            if self._schema.get(table) != schema.get(table):
+                for known in (self._gone, self._come, self._encoded, self._sums):
+                    known.pop(table, None)
+                if table in schema:
+                    self._sums[table] = self._sum_of(table)
+        self._version, self._schema = version, schema
+        self._scan = None
+        self._scanned.clear()
 
     def store(self, position: SnapshotMeta) -> None:
         """In the transaction of the batch that ends at `position`."""
@@ -220,11 +237,12 @@ class StateKeeper:
         rows = self._connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - as in `_begin`
         return rows_hash(rows) % MODULUS
 
-    def _tables(self) -> list[str]:
-        names = self._connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    def _tables(self) -> dict[str, str]:
+        """What made each table that counts, by its name."""
+        found = self._connection.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         )
-        return [name for (name,) in names if name not in LOCAL_TABLES]
+        return {name: sql for name, sql in found if name not in LOCAL_TABLES}
 
     def _first(self, sql: str, bindings: tuple[int, ...] = ()) -> Row | None:
         return next(self._connection.execute(sql, bindings), None)

@@ -13,13 +13,13 @@ import pytest
 from dwd.base.errors import Conflict, Corrupt, InvariantViolation, VersionRefused
 from dwd.base.ids import LogIndex, Stamp
 from dwd.meta import codec
-from dwd.meta.core.apply import Envelope, RegisterSession
+from dwd.meta.core.apply import Envelope, RegisterSession, SetVersion
 from dwd.meta.core.control.commands import ControlCommand, CreateUser
 from dwd.meta.core.outcome import decode_outcome, encode_outcome
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import PutObject, ShardCommand
 
-COMMANDS = (*typing.get_args(ControlCommand), *typing.get_args(ShardCommand), RegisterSession)
+COMMANDS = (*typing.get_args(ControlCommand), *typing.get_args(ShardCommand), RegisterSession, SetVersion)
 
 
 def sample(hint: Any, *, full: bool, salt: int = 0) -> Any:

@@ -22,11 +22,12 @@ from dwd.base.errors import (
 from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, Stamp
 from dwd.meta.audit import Audit
 from dwd.meta.codec import decode_envelope, encode_envelope
-from dwd.meta.core.apply import VERSION, Envelope
+from dwd.meta.core.apply import Envelope
 from dwd.meta.core.control.commands import SealKeyring
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import DeleteObject, TrimTombstones
 from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
+from dwd.meta.core.versions import NEWEST
 from dwd.meta.rpc.peers import GrpcPeers
 from dwd.meta.rpc.service import MetaService
 from dwd.pb.meta.v1 import meta_pb2
@@ -74,7 +75,7 @@ class Groups:
 def said(word: str, **changed: Any) -> bytes:
     """A proposal that `Groups` reads a word from."""
     command = changed.pop("command", DeleteObject(bucket="b", key=word, bucket_epoch=1))
-    fields: dict[str, Any] = {"session": 1, "sequence": 1, "lowest": 1, "version": VERSION, "command": command}
+    fields: dict[str, Any] = {"session": 1, "sequence": 1, "lowest": 1, "version": NEWEST, "command": command}
     return encode_envelope(Envelope(**(fields | changed)))
 
 
@@ -193,7 +194,7 @@ async def test_stream_is_opened_anew_when_it_broke() -> None:
         said("x", command=SealKeyring(node=NodeId(1), keyring_version=1, sealed_keyring=b"")),
         said("x", command=TrimTombstones(before=Stamp((1 << 64) - 1), limit=1)),
         meta_pb2.Envelope(
-            session=1, version=VERSION, set_user_state={"name": "u", "standing": 77}  # type: ignore[arg-type]
+            session=1, version=NEWEST, set_user_state={"name": "u", "standing": 77}  # type: ignore[arg-type]
         ).SerializeToString(),
     ],
     ids=["empty", "noise", "cut off", "no session", "session too large", "lowest above", "wrong group", "id too large",
@@ -210,7 +211,7 @@ async def test_proposal_is_refused_before_it_reaches_the_log_when_it_is_no_comma
 async def test_proposal_is_refused_when_its_version_is_not_known() -> None:
     async with connected() as (peers, groups, _):
         with pytest.raises(VersionRefused):
-            await peers.propose(SERVER, GROUP, said("x", version=VERSION + 1), deadline=soon())
+            await peers.propose(SERVER, GROUP, said("x", version=NEWEST + 1), deadline=soon())
         assert not groups.proposed
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from dwd.base.errors import Corrupt, InvariantViolation, NotFound, StorageFailed, VersionRefused
 from dwd.base.ids import CONTROL_GROUP, ClusterId, GroupId, LogIndex, NodeId, ReplicaId, Term
-from dwd.meta.core.apply import VERSION
 from dwd.meta.core.shard.commands import PutObject
 from dwd.meta.core.shard.queries import GetCounts, HeadObject
+from dwd.meta.core.versions import NEWEST
 from dwd.meta.store.machine import Live, SqliteMachine
 from dwd.meta.store.reader import GroupReader
 from dwd.raft.core.configuration_codec import encode_configuration
@@ -274,7 +274,7 @@ def test_group_is_not_opened_when_its_active_version_is_not_known(tmp_path: Path
     group = Group(tmp_path / "g")
     path = group.machine.live.path
     group.close()
-    set_version(path, VERSION + 1)
+    set_version(path, NEWEST + 1)
     with pytest.raises(VersionRefused) as caught:
         open_machine(tmp_path / "g")
     assert caught.value.code == "meta.version_newer"
@@ -290,7 +290,7 @@ def test_snapshot_is_refused_and_the_live_one_stays_when_its_active_version_is_n
     shard.send(put("k"))
     copy = tmp_path / "copy.db"
     meta = shard.machine.copy_snapshot(copy)
-    set_version(copy, VERSION + 1)
+    set_version(copy, NEWEST + 1)
     other = Group(tmp_path / "other")
     before = other.machine.position()
     with pytest.raises(VersionRefused):

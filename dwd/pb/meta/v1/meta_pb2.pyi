@@ -59,6 +59,27 @@ class Checkpoint(_message.Message):
 Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 
 @_typing.final
+class SetVersion(_message.Message):
+    """The group's active version becomes this one: the present one plus one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetVersion: _TypeAlias = SetVersion  # noqa: Y015
+
+@_typing.final
 class Envelope(_message.Message):
     """The payload of a COMMAND entry. A session's command takes effect once, however often it stands in the log."""
 
@@ -70,6 +91,7 @@ class Envelope(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REGISTER_SESSION_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    SET_VERSION_FIELD_NUMBER: _builtins.int
     INITIALISE_CLUSTER_FIELD_NUMBER: _builtins.int
     ADD_NODE_FIELD_NUMBER: _builtins.int
     UPDATE_NODE_FIELD_NUMBER: _builtins.int
@@ -119,6 +141,8 @@ class Envelope(_message.Message):
     def register_session(self) -> Global___RegisterSession: ...
     @_builtins.property
     def checkpoint(self) -> Global___Checkpoint: ...
+    @_builtins.property
+    def set_version(self) -> Global___SetVersion: ...
     @_builtins.property
     def initialise_cluster(self) -> _control_pb2.InitialiseCluster: ...
     @_builtins.property
@@ -208,6 +232,7 @@ class Envelope(_message.Message):
         version: _builtins.int = ...,
         register_session: Global___RegisterSession | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
+        set_version: Global___SetVersion | None = ...,
         initialise_cluster: _control_pb2.InitialiseCluster | None = ...,
         add_node: _control_pb2.AddNode | None = ...,
         update_node: _control_pb2.UpdateNode | None = ...,
@@ -249,11 +274,11 @@ class Envelope(_message.Message):
         seal_bucket: _shard_pb2.SealBucket | None = ...,
         unseal_bucket: _shard_pb2.UnsealBucket | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "expire_abandoned", b"expire_abandoned", "finish_delete_bucket", b"finish_delete_bucket", "initialise_cluster", b"initialise_cluster", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "set_access_key_state", b"set_access_key_state", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "stage_blocks", b"stage_blocks", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "expire_abandoned", b"expire_abandoned", "finish_delete_bucket", b"finish_delete_bucket", "initialise_cluster", b"initialise_cluster", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "set_access_key_state", b"set_access_key_state", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "expire_abandoned", b"expire_abandoned", "finish_delete_bucket", b"finish_delete_bucket", "initialise_cluster", b"initialise_cluster", "lowest", b"lowest", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "sequence", b"sequence", "session", b"session", "set_access_key_state", b"set_access_key_state", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "stage_blocks", b"stage_blocks", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "expire_abandoned", b"expire_abandoned", "finish_delete_bucket", b"finish_delete_bucket", "initialise_cluster", b"initialise_cluster", "lowest", b"lowest", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "sequence", b"sequence", "session", b"session", "set_access_key_state", b"set_access_key_state", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register_session", "checkpoint", "initialise_cluster", "add_node", "update_node", "seal_keyring", "remove_node", "set_node_liveness", "add_device", "set_device_state", "apply_layout", "retire_layouts", "create_bucket", "begin_delete_bucket", "cancel_delete_bucket", "finish_delete_bucket", "create_user", "set_user_state", "delete_user", "create_access_key", "set_access_key_state", "delete_access_key", "create_join_token", "use_join_token", "set_setting", "set_shard_map", "put_object", "stage_blocks", "drop_staged", "delete_object", "copy_inside_shard", "create_upload", "put_part", "complete_upload", "abort_upload", "expire_abandoned", "drain", "trim_tombstones", "update_block", "ack_gc", "seal_bucket", "unseal_bucket"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register_session", "checkpoint", "set_version", "initialise_cluster", "add_node", "update_node", "seal_keyring", "remove_node", "set_node_liveness", "add_device", "set_device_state", "apply_layout", "retire_layouts", "create_bucket", "begin_delete_bucket", "cancel_delete_bucket", "finish_delete_bucket", "create_user", "set_user_state", "delete_user", "create_access_key", "set_access_key_state", "delete_access_key", "create_join_token", "use_join_token", "set_setting", "set_shard_map", "put_object", "stage_blocks", "drop_staged", "delete_object", "copy_inside_shard", "create_upload", "put_part", "complete_upload", "abort_upload", "expire_abandoned", "drain", "trim_tombstones", "update_block", "ack_gc", "seal_bucket", "unseal_bucket"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
