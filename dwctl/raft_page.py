@@ -185,6 +185,7 @@ def _list(groups: Iterable[consensus_pb2.RaftGroup], names: Mapping[str, str]) -
         Column(name="log", rank=2, is_number=True),
         Column(name="first-last", rank=4),
         Column(name="membership", rank=3),
+        Column(name="version", rank=4, is_number=True),
         Column(name="hash", rank=4),
         Column(name="members"),
     )
@@ -198,8 +199,8 @@ def _list(groups: Iterable[consensus_pb2.RaftGroup], names: Mapping[str, str]) -
         told = ", ".join(_short(m, names) for m in _sorted(group.members, names))
         remarks = "".join(f" [{word}]" for word in _words(group))
         rows.append(
-            (*row, str(group.commit_index), str(behind), log, span, group.membership or "auto", _hash(leading),
-             told + remarks)
+            (*row, str(group.commit_index), str(behind), log, span, group.membership or "auto",
+             str(group.version) if group.version else "-", _hash(leading), told + remarks)
         )  # fmt: skip
     return table("groups", columns, rows)
 
@@ -241,6 +242,8 @@ def _block(group: consensus_pb2.RaftGroup, names: Mapping[str, str], width: int)
     leader = names.get(group.leader, group.leader)
     head.append(f"  led by {leader}" if leader else "  no leader", style="green" if leader else "bold red")
     head.append(f"  term {group.term}  commit {group.commit_index:,}  members {group.membership or 'auto'}")
+    if group.version:
+        head.append(f"  version {group.version}")
     for word in _words(group):
         head.append(f"  {word}", style="yellow")
     parts: list[RenderableType] = [Text(""), head]

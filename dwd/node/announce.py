@@ -20,6 +20,7 @@ from dwd.blocks.topology import DeviceHealth, Topology, layout_devices
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.commands import AddDevice, ApplyLayout, SetDeviceState, UpdateNode
 from dwd.meta.core.control.rows import DeviceRow, DeviceState, Domain, NodeAddresses
+from dwd.meta.core.versions import NEWEST
 from dwd.runtime.worker import Progress
 
 IDLE_SECONDS = 2.0
@@ -41,7 +42,7 @@ class LocalDevice:
 
 
 class AnnounceWorker:
-    """Tells control where this node listens and what devices it has."""
+    """Tells control where this node listens, what devices it has, and what versions of commands it knows."""
 
     name = "node.announce"
     idle_seconds = IDLE_SECONDS
@@ -72,8 +73,9 @@ class AnnounceWorker:
         if row is None:
             return Progress.IDLE
         deadline = self._clock.monotonic() + PROPOSE_SECONDS
-        if row.addresses != self._addresses or row.domain != self._domain:
-            command = UpdateNode(node=self._node, addresses=self._addresses, domain=self._domain)
+        said = (row.addresses, row.domain, row.version_newest)
+        if said != (self._addresses, self._domain, NEWEST):
+            command = UpdateNode(node=self._node, addresses=self._addresses, domain=self._domain, version_newest=NEWEST)
             await self._meta.control(command, deadline=deadline)
         for device in self._devices():
             await self._announce(device, topology.device(device.device), deadline)

@@ -29,6 +29,7 @@ from dwd.meta.workers.liveness import LivenessWorker
 from dwd.meta.workers.membership import MembershipWorker
 from dwd.meta.workers.scan import SCAN_PACE, ScanWorker
 from dwd.meta.workers.upkeep import UpkeepWorker
+from dwd.meta.workers.version import VersionWorker
 from dwd.node.announce import AnnounceWorker, LayoutWorker
 from dwd.node.block_owner import MetaBlockOwner
 from dwd.node.block_reports import NodeBlockReports
@@ -46,7 +47,7 @@ from dwd.runtime.workers import WorkerRunner
 
 _log = structlog.get_logger("dwd.node")
 
-WOKEN_BY_CONTROL = ("node.announce", "blocks.layout", "meta.membership")
+WOKEN_BY_CONTROL = ("node.announce", "blocks.layout", "meta.membership", "meta.version")
 """Workers that look again at once when control changed."""
 PACES = {"meta.membership": PACE_FULL, "meta.liveness": PACE_FULL, "meta.checkpoint": PACE_FULL, "meta.scan": SCAN_PACE}
 """Of workers that do not go at the default pace: most of these spend their time waiting for others, and their delay is
@@ -162,6 +163,7 @@ class Upkeep:
                 rng=around.rng,
             ),
             LivenessWorker(node=around.identity.node_id, client=meta, host=self.metadata.host, clock=around.clock),
+            VersionWorker(host=self.metadata.host, client=meta, clock=around.clock),
             UpkeepWorker(client=meta, clock=around.clock),
             DeletionWorker(client=meta, clock=around.clock),
             ScanWorker(host=self.metadata.host, audit=self.metadata.audit),

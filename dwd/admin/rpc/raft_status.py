@@ -140,6 +140,7 @@ def _group(group: GroupId, replicas: list[pb.RaftReplica]) -> pb.RaftGroup:
     made.commit_index, made.last_index = voice.commit_index, voice.last_index
     made.hibernating = voice.hibernating
     made.membership, made.doing = voice.membership, voice.doing
+    made.version = voice.version or max(r.version for r in replicas)  # a witness that leads knows none
     own = {r.replica: r for r in replicas}
     for member in voice.members:
         told = made.members.add()
@@ -188,6 +189,7 @@ def replica_message(node: NodeId, status: GroupStatus, missing: frozenset[NodeId
         quarantined=status.quarantined or "",
         alarm=status.alarm or "",
         hibernating=status.hibernating,
+        version=status.version,
     )
     if status.state_hash is not None:
         made.state_hash, made.state_hash_index = status.state_hash.digest.hex(), status.state_hash.index

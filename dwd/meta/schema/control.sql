@@ -23,7 +23,8 @@ CREATE TABLE nodes (
     sealed_keyring BLOB NOT NULL,
     liveness INTEGER NOT NULL,
     liveness_since INTEGER NOT NULL,
-    joined INTEGER NOT NULL
+    joined INTEGER NOT NULL,
+    version_newest INTEGER NOT NULL    -- of commands, that its binary knows
 ) STRICT;
 
 CREATE TABLE devices (

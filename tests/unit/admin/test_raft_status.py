@@ -63,10 +63,10 @@ def status(number: int, *, leader: int = 1, **changed: Any) -> Any:
         "group": 1, "replica": 100 + number, "role": Role.LEADER if leads else Role.FOLLOWER, "leader": 100 + leader,
         "leader_node": leader, "term": 7, "commit": 99, "applied": 98, "last": 100, "first": 5, "log_bytes": 4_096,
         "configuration": CONFIGURATION, "members": members, "snapshot": None, "tail_doubt": False, "failed": None,
-        "quarantined": None, "alarm": None, "hibernating": False, "state_hash": None,
+        "quarantined": None, "alarm": None, "hibernating": False, "version": 1, "state_hash": None,
         **changed,
     }  # fmt: skip
-    return SimpleNamespace(**{"quarantined": None, "alarm": None, "state_hash": None, **facts})
+    return SimpleNamespace(**{"quarantined": None, "alarm": None, "state_hash": None, "version": 1, **facts})
 
 
 async def asked(admins: AdminCluster, *groups: int) -> Any:
@@ -181,3 +181,12 @@ async def test_quarantine_alarm_and_state_hash_are_told_by_the_replicas_node(fou
     assert told[hex_id(2)].own.quarantined == "a row is not what was written"
     assert (told[hex_id(2)].own.state_hash, told[hex_id(2)].own.state_hash_index) == ("ab" * 32, 70)
     assert told[hex_id(1)].own.alarm == "two differ"
+
+
+async def test_version_is_that_of_the_leader_and_of_the_furthest_when_a_witness_leads(four: AdminCluster) -> None:
+    four.nodes[1].context.host = Host({1: status(1, version=3)})
+    (group,) = (await asked(four, 1)).groups
+    assert group.version == 3
+    assert sorted(m.own.version for m in group.members) == [1, 1, 1, 3]
+    four.nodes[1].context.host = Host({1: status(1, version=0)})
+    assert (await asked(four, 1)).groups[0].version == 1

@@ -158,3 +158,13 @@ def test_number_that_no_group_can_have_is_wrong_usage(
     ran = dwctl("raft", *verb, "--", number)
     assert (ran.code, node.asked) == (2, [])
     assert "Traceback" not in ran.err
+
+
+def test_active_version_is_shown_when_the_group_tells_it() -> None:
+    lines = drawn(status(group(0, version=3), group(1)))
+    heads = [line for line in lines if line.startswith("group ")]
+    assert "version 3" in heads[0]
+    assert "version" not in heads[1]
+    listed = raft_page.tables(status(group(0, version=3), group(1)))[0]
+    at = [column.name for column in listed.columns].index("version")
+    assert [row[at] for row in listed.rows] == ["3", "-"]

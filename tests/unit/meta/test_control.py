@@ -271,3 +271,20 @@ def test_expired_tokens_are_swept_when_another_is_made(control: Group) -> None:
     control.send(token("new"))
     assert control.ask(GetJoinToken(token="old")).token is None
     assert control.ask(GetJoinToken(token="new")).token is not None
+
+
+def test_node_is_taken_to_know_the_oldest_version_until_it_says_more(control: Group) -> None:
+    def known() -> int:
+        return control.ask(GetTopology()).nodes[0].version_newest
+
+    def update(version: int) -> UpdateNode:
+        return UpdateNode(node=NodeId(1), addresses=add_node().addresses, domain=Domain(), version_newest=version)
+
+    control.send(add_node())
+    assert known() == 1
+    control.send(update(3))
+    assert known() == 3
+    control.send(add_node())
+    assert known() == 3, "admitted again, it knows what it knew"
+    control.send(update(0))
+    assert known() == 1, "a daemon that does not speak of versions"

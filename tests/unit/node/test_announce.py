@@ -13,6 +13,7 @@ from dwd.blocks.topology import DeviceHealth, DeviceView
 from dwd.meta.core.control.commands import AddDevice, ApplyLayout, SetDeviceState, UpdateNode
 from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import DeviceState, Domain, LayoutRow, NodeAddresses
+from dwd.meta.core.versions import NEWEST
 from dwd.node.announce import AnnounceWorker, LayoutWorker, LocalDevice, weight_of
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.worker import Progress
@@ -77,12 +78,17 @@ async def test_nothing_is_said_before_control_knows_this_node() -> None:
 
 
 @pytest.mark.parametrize(
-    "stale", [{"addresses": NodeAddresses(grpc="old:1", s3="", admin="")}, {"domain": Domain(zone="old")}]
+    "stale",
+    [
+        {"addresses": NodeAddresses(grpc="old:1", s3="", admin="")},
+        {"domain": Domain(zone="old")},
+        {"version_newest": NEWEST + 1},
+    ],
 )
-async def test_new_addresses_and_domains_are_told(stale: dict[str, Any]) -> None:
+async def test_new_addresses_domains_and_versions_are_told(stale: dict[str, Any]) -> None:
     (command,) = await told(Control(topology(node_row(1, **stale))))
     row = node_row(1)
-    assert command == UpdateNode(node=HERE, addresses=row.addresses, domain=row.domain)
+    assert command == UpdateNode(node=HERE, addresses=row.addresses, domain=row.domain, version_newest=NEWEST)
 
 
 async def test_new_device_is_added_unless_it_is_broken() -> None:

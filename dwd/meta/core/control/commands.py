@@ -37,11 +37,14 @@ class AddNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateNode:
-    """What a node says of itself at start. Refused: NotFound."""
+    """What a node says of itself at start. `version_newest` 0 (of a node that says nothing of it): the oldest.
+    Refused: NotFound.
+    """
 
     node: NodeId
     addresses: NodeAddresses
     domain: Domain
+    version_newest: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from dwd.meta.core.control.rows import DeviceState, Liveness
 from dwd.meta.core.control.state import Control, Part, check_blob, check_name, check_text
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.tx import At
+from dwd.meta.core.versions import OLDEST
 
 NODES_MAX = 1_000
 DEVICES_PER_NODE_MAX = 256
@@ -38,7 +39,7 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
     named = control.tx.row("SELECT node FROM nodes WHERE name = ?", (command.name,))
     if named is not None and named[0] != command.node:
         raise AlreadyExists("meta.node_name_taken", f"another node is named {command.name}")
-    known = control.tx.row("SELECT joined, sealing_key FROM nodes WHERE node = ?", (command.node,))
+    known = control.tx.row("SELECT joined, sealing_key, version_newest FROM nodes WHERE node = ?", (command.node,))
     if known is not None and known[1] != command.sealing_key:
         raise PermissionDenied("meta.node_is_another", f"node {hex_id(command.node)} is a member with another key")
     count = control.tx.row("SELECT count(*) FROM nodes") or (0,)
@@ -46,7 +47,7 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
         raise Busy("meta.nodes", f"a region may have {NODES_MAX} nodes")
 
     control.tx.run(
-        "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             command.node,
             command.name,
@@ -61,6 +62,7 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
             Liveness.UP,
             at.stamp,
             at.stamp if known is None else known[0],
+            OLDEST if known is None else known[2],
         ),
     )
     control.touched.add(Part.TOPOLOGY)
@@ -72,8 +74,18 @@ def update_node(control: Control, command: UpdateNode, at: At) -> Receipt:
     check_text(addresses.grpc, addresses.s3, addresses.admin, domain.region, domain.zone, domain.rack)
     _require_node(control, command.node)
     control.tx.run(
-        "UPDATE nodes SET grpc = ?, s3 = ?, admin = ?, region = ?, zone = ?, rack = ? WHERE node = ?",
-        (addresses.grpc, addresses.s3, addresses.admin, domain.region, domain.zone, domain.rack, command.node),
+        "UPDATE nodes SET grpc = ?, s3 = ?, admin = ?, region = ?, zone = ?, rack = ?, version_newest = ?"
+        " WHERE node = ?",
+        (
+            addresses.grpc,
+            addresses.s3,
+            addresses.admin,
+            domain.region,
+            domain.zone,
+            domain.rack,
+            max(OLDEST, command.version_newest),
+            command.node,
+        ),
     )
     control.touched.add(Part.TOPOLOGY)
     return Receipt(index=at.index, stamp=at.stamp, existed=True)

@@ -104,6 +104,7 @@ def _node(row: Row) -> NodeRow:
         liveness=Liveness(row[10]),
         liveness_since=Stamp(row[11]),
         joined=Stamp(row[12]),
+        version_newest=row[13],
     )
 
 

@@ -67,6 +67,8 @@ class NodeRow:
     liveness: Liveness
     liveness_since: Stamp
     joined: Stamp
+    version_newest: int = 1
+    """Of commands, that its binary knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,6 +139,7 @@ class RaftGroup(_message.Message):
     MEMBERSHIP_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     DOING_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     kind: _builtins.str
     """"control" or "shard" """
@@ -154,6 +155,8 @@ class RaftGroup(_message.Message):
     """"auto", or "pinned" by an operator"""
     doing: _builtins.str
     """what stands between the members and where they should be; empty when they are there"""
+    version: _builtins.int
+    """the active version of its commands; 0 when no replica tells"""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftMember]: ...
     def __init__(
@@ -170,10 +173,11 @@ class RaftGroup(_message.Message):
         membership: _builtins.str = ...,
         members: _abc.Iterable[Global___RaftMember] | None = ...,
         doing: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "doing", b"doing", "group", b"group", "hibernating", b"hibernating", "joint", b"joint", "kind", b"kind", "last_index", b"last_index", "leader", b"leader", "members", b"members", "membership", b"membership", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "doing", b"doing", "group", b"group", "hibernating", b"hibernating", "joint", b"joint", "kind", b"kind", "last_index", b"last_index", "leader", b"leader", "members", b"members", "membership", b"membership", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,6 +275,7 @@ class RaftReplica(_message.Message):
     MEMBERSHIP_FIELD_NUMBER: _builtins.int
     DOING_FIELD_NUMBER: _builtins.int
     ALARM_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     node: _builtins.str
     replica: _builtins.str
@@ -299,6 +304,8 @@ class RaftReplica(_message.Message):
     """likewise"""
     alarm: _builtins.str
     """what an operator must know and the cluster cannot mend by itself"""
+    version: _builtins.int
+    """the active version of the group's commands here; 0 on a witness"""
     @_builtins.property
     def snapshot(self) -> Global___SnapshotTransfer:
         """on its way to this replica"""
@@ -332,10 +339,11 @@ class RaftReplica(_message.Message):
         membership: _builtins.str = ...,
         doing: _builtins.str = ...,
         alarm: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "applied_index", b"applied_index", "commit_index", b"commit_index", "doing", b"doing", "failed", b"failed", "first_index", b"first_index", "group", b"group", "hibernating", b"hibernating", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "membership", b"membership", "node", b"node", "quarantined", b"quarantined", "replica", b"replica", "role", b"role", "snapshot", b"snapshot", "state_hash", b"state_hash", "state_hash_index", b"state_hash_index", "tail_doubt", b"tail_doubt", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "applied_index", b"applied_index", "commit_index", b"commit_index", "doing", b"doing", "failed", b"failed", "first_index", b"first_index", "group", b"group", "hibernating", b"hibernating", "last_index", b"last_index", "leader", b"leader", "log_bytes", b"log_bytes", "members", b"members", "membership", b"membership", "node", b"node", "quarantined", b"quarantined", "replica", b"replica", "role", b"role", "snapshot", b"snapshot", "state_hash", b"state_hash", "state_hash_index", b"state_hash_index", "tail_doubt", b"tail_doubt", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

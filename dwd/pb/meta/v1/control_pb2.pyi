@@ -149,6 +149,7 @@ class NodeRow(_message.Message):
     LIVENESS_FIELD_NUMBER: _builtins.int
     LIVENESS_SINCE_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
+    VERSION_NEWEST_FIELD_NUMBER: _builtins.int
     node: _builtins.int
     name: _builtins.str
     sealing_key: _builtins.bytes
@@ -156,6 +157,8 @@ class NodeRow(_message.Message):
     liveness: Global___Liveness.ValueType
     liveness_since: _builtins.int
     joined: _builtins.int
+    version_newest: _builtins.int
+    """of commands, that its binary knows"""
     @_builtins.property
     def addresses(self) -> Global___NodeAddresses: ...
     @_builtins.property
@@ -172,10 +175,11 @@ class NodeRow(_message.Message):
         liveness: Global___Liveness.ValueType = ...,
         liveness_since: _builtins.int = ...,
         joined: _builtins.int = ...,
+        version_newest: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "joined", b"joined", "liveness", b"liveness", "liveness_since", b"liveness_since", "name", b"name", "node", b"node", "sealed_keyring", b"sealed_keyring", "sealing_key", b"sealing_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "joined", b"joined", "liveness", b"liveness", "liveness_since", b"liveness_since", "name", b"name", "node", b"node", "sealed_keyring", b"sealed_keyring", "sealing_key", b"sealing_key", "version_newest", b"version_newest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,7 +557,10 @@ class UpdateNode(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
+    VERSION_NEWEST_FIELD_NUMBER: _builtins.int
     node: _builtins.int
+    version_newest: _builtins.int
+    """0: not told, so the oldest"""
     @_builtins.property
     def addresses(self) -> Global___NodeAddresses: ...
     @_builtins.property
@@ -564,10 +571,11 @@ class UpdateNode(_message.Message):
         node: _builtins.int = ...,
         addresses: Global___NodeAddresses | None = ...,
         domain: Global___Domain | None = ...,
+        version_newest: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "node", b"node", "version_newest", b"version_newest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
