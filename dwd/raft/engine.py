@@ -126,7 +126,8 @@ class Engine:
         if replica is None:
             return
         reason = error if isinstance(error, DwError) else InvariantViolation(f"unexpected {error!r}", group=group)
-        _log.critical("group stops serving on this node", **replica.names(), error=str(reason), exc_info=error)
+        names, hint = replica.names(), {"hint": reason.hint} if reason.hint else {}
+        _log.critical("group stops serving on this node", **names, error=str(reason), **hint, exc_info=error)
         self.broken[group] = Broken(replica=replica.id, error=reason, last=replica.core.status())
         self.close_replica(replica, stopped(group))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, ReplicaId
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.commands import AddNode, CreateUser, InitialiseCluster
 from dwd.meta.core.control.rows import Domain, NodeAddresses, ShardRange
+from dwd.meta.core.versions import KNOWN, Versions
 from dwd.meta.local import LocalGroups
 from dwd.meta.store.databases import Databases
 from dwd.raft.core.types import Configuration, Member, MemberRole
@@ -57,9 +58,16 @@ class DirectPeers:
 
 
 class Node:
-    def __init__(self, number: int, nodes: dict[NodeId, Node], network: MemoryNetwork, root: Path) -> None:
+    def __init__(
+        self,
+        number: int,
+        nodes: dict[NodeId, Node],
+        network: MemoryNetwork,
+        root: Path,
+        versions: Versions = KNOWN,
+    ) -> None:
         self.id = NodeId(number)
-        self.databases = Databases(root / f"node-{number}", cluster=CLUSTER, files=OsFiles())
+        self.databases = Databases(root / f"node-{number}", cluster=CLUSTER, files=OsFiles(), versions=versions)
         self.lanes = ThreadLanes(threads=1, name="test")
         self.host = Host(
             node=self.id,
@@ -114,13 +122,16 @@ async def running(
     shard_voters: int = 0,
     authority_certificate: bytes = b"",
     sealed_authority_key: bytes = b"",
+    versions: Mapping[int, Versions] | None = None,
 ) -> AsyncIterator[dict[NodeId, Node]]:
-    """`count` nodes, the first of which hold the groups; all unless said otherwise."""
+    """`count` nodes, the first of which hold the groups; all unless said otherwise. `versions` by number, of binaries
+    that are not as this one.
+    """
     nodes: dict[NodeId, Node] = {}
     network = MemoryNetwork()
     try:
         for number in range(1, count + 1):
-            node = nodes[NodeId(number)] = Node(number, nodes, network, root)
+            node = nodes[NodeId(number)] = Node(number, nodes, network, root, (versions or {}).get(number, KNOWN))
             await node.host.start()
         for group, voters in ((CONTROL_GROUP, control_voters or count), (SHARD, shard_voters or count)):
             for number in range(1, voters + 1):

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from dwd.base.errors import Conflict, DwError, InvalidArgument, InvariantViolation, NotFound, VersionRefused
-from dwd.base.ids import CONTROL_GROUP, GroupId
+from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId
 from dwd.meta.core.apply import Checkpoint, Command, SetVersion
 from dwd.meta.core.control.commands import CreateUser
 from dwd.meta.core.tx import Tx
 from dwd.meta.core.versions import KNOWN, NEWEST, OLDEST, Versions
 from dwd.raft.core.types import Entry
 from tests.twins.meta_group import SHARD, Group, content_hash
+from tests.twins.meta_nodes import running, soon, until
 from tests.unit.meta.test_shard_objects import put
 
 
@@ -206,3 +207,21 @@ def test_versions_are_not_taken_when_an_upgrade_is_missing_or_too_many(
 
 def test_own_versions_are_complete() -> None:
     assert (KNOWN.oldest, KNOWN.newest) == (OLDEST, NEWEST)
+
+
+async def test_group_stops_on_the_node_that_does_not_know_the_version_and_goes_on_elsewhere(tmp_path: Path) -> None:
+    async with running(tmp_path, 3, versions={1: TWO, 2: TWO}) as nodes:
+        hosts = {number: nodes[NodeId(number)].host for number in (1, 2, 3)}
+        await until(lambda: any(host.leads(SHARD) for host in hosts.values()))
+        if hosts[3].leads(SHARD):
+            await hosts[3].transfer(SHARD, NodeId(1), deadline=soon())
+        client = nodes[NodeId(1)].client
+        await client.set_version(SHARD, 2, deadline=soon())
+        await until(lambda: hosts[3].status(SHARD).failed is not None)
+        failed = hosts[3].status(SHARD).failed
+        assert isinstance(failed, VersionRefused)
+        assert "upgrade" in failed.hint
+        assert hosts[3].status(CONTROL_GROUP).failed is None
+        await client.keyed(put("after"), deadline=soon())
+        await until(lambda: [hosts[n].status(SHARD).version for n in (1, 2)] == [2, 2])
+        assert client.version(SHARD) == 2
