@@ -22,7 +22,7 @@ from dwd.base.errors import (
 from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, Stamp
 from dwd.meta.audit import Audit
 from dwd.meta.codec import decode_envelope, encode_envelope
-from dwd.meta.core.apply import Envelope
+from dwd.meta.core.apply import Envelope, SetVersion
 from dwd.meta.core.control.commands import SealKeyring
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import DeleteObject, TrimTombstones
@@ -212,6 +212,8 @@ async def test_proposal_is_refused_when_its_version_is_not_known() -> None:
     async with connected() as (peers, groups, _):
         with pytest.raises(VersionRefused):
             await peers.propose(SERVER, GROUP, said("x", version=NEWEST + 1), deadline=soon())
+        with pytest.raises(VersionRefused):
+            await peers.propose(SERVER, GROUP, said("x", command=SetVersion(version=NEWEST + 1)), deadline=soon())
         assert not groups.proposed
 
 
