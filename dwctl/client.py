@@ -19,7 +19,6 @@ from dwd.pb.admin.v1 import admin_pb2, admin_pb2_grpc, consensus_pb2, consensus_
 
 SERVER_NAME = "node.dwd"
 """A DNS name every node's certificate carries: operators accept any node of their cluster."""
-EPOCH_SECONDS = 3.0
 CALL_SECONDS = 30.0
 STREAM_SECONDS = 3600.0
 
@@ -63,7 +62,7 @@ class AdminClient:
 
 @contextmanager
 def connect(context: ClusterContext) -> Iterator[AdminClient]:
-    """A client on the first of the cluster's nodes that completes a TLS handshake. Raises Unavailable."""
+    """A client on the first of the cluster's nodes that answers. Raises Unavailable."""
     try:
         credentials = grpc.ssl_channel_credentials(
             root_certificates=context.authority.read_bytes(),
@@ -75,12 +74,12 @@ def connect(context: ClusterContext) -> Iterator[AdminClient]:
     addresses = [n.grpc for n in context.nodes]
     left_behind: list[str] = []
     with closing(Dial(addresses, credentials, channel_options())) as dial:
-        for address, channel in dial.answering():
-            client = AdminClient(channel, address, context)
-            if context.recovery_epoch and is_left_behind(client, context.recovery_epoch):
-                left_behind.append(address)
+        for node in dial.answering():
+            # A node that holds nothing yet says 0 and is passed over too: another one knows more.
+            if context.recovery_epoch and node.epoch < context.recovery_epoch:
+                left_behind.append(node.address)
                 continue
-            yield client
+            yield AdminClient(node.channel, node.address, context)
             return
     if left_behind:
         raise SafetyRefused(
@@ -93,17 +92,6 @@ def connect(context: ClusterContext) -> Iterator[AdminClient]:
         f"no node answers ({', '.join(addresses)})",
         hint="see whether the daemons run: `dwctl dev status` or `systemctl status dwd`",
     )
-
-
-def is_left_behind(client: AdminClient, epoch: int) -> bool:
-    """Whether the node belongs to an older recovery epoch than the one known here. A node that holds nothing yet
-    says 0 and is passed over too: another one knows more.
-    """
-    try:
-        told = client.ask(client.raft.TellEpoch, consensus_pb2.TellEpochRequest(), seconds=EPOCH_SECONDS)
-    except DwError:
-        return True
-    return told.epoch < epoch
 
 
 def channel_options() -> list[tuple[str, Any]]:

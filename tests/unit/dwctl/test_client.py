@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 
-from dwctl import client, dial
+from dwctl import dial
 from dwctl.client import AdminClient, connect, translate
 from dwctl.context import learn, read_cluster
 from dwd.base import wire
-from dwd.base.errors import Conflict, DeadlineExceeded, DwError, NotFound, OutcomeUnknown, Unavailable
-from dwd.base.ids import ClusterId
+from dwd.base.errors import Conflict, DeadlineExceeded, DwError, NotFound, OutcomeUnknown, SafetyRefused, Unavailable
+from dwd.base.ids import ClusterId, NodeId
+from dwd.pb.admin.v1 import consensus_pb2, consensus_pb2_grpc
 from dwd.runtime.clock import SystemClock
-from dwd.security.authority import create_authority
+from dwd.security.authority import Authority, create_authority
+from dwd.security.credentials import request_certificate
 
 Code = grpc.StatusCode
 
@@ -37,6 +41,16 @@ class Failed(grpc.RpcError):
 
     def trailing_metadata(self) -> Any:
         return self._metadata
+
+
+@pytest.fixture
+def credentials(cluster: Path) -> Authority:
+    """Written where the cluster's document says; returned: who signed them."""
+    authority = create_authority(ClusterId("ab" * 16), clock=SystemClock())
+    operator = authority.issue_operator("ann", clock=SystemClock())
+    for name, content in (("a.pem", authority.certificate), ("o.pem", operator.certificate), ("o.key", operator.key)):
+        (cluster.parent / name).write_bytes(content)
+    return authority
 
 
 def carrying(error: DwError) -> tuple[tuple[str, bytes | str], ...]:
@@ -115,29 +129,47 @@ def test_unreadable_certificate_is_named(cluster: Path) -> None:
     assert caught.value.code == "dwctl.no_certificate"
 
 
+@pytest.mark.usefixtures("credentials")
 def test_nodes_that_do_not_answer_are_named(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "REFUSED_SECONDS", 0.05)
-    authority = create_authority(ClusterId("ab" * 16), clock=SystemClock())
-    operator = authority.issue_operator("ann", clock=SystemClock())
-    for name, content in (("a.pem", authority.certificate), ("o.pem", operator.certificate), ("o.key", operator.key)):
-        (cluster.parent / name).write_bytes(content)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as caught, connect(read_cluster(cluster)):
         pytest.fail("nobody listens")
     assert caught.value.code == "dwctl.no_node_answers"
 
 
-@pytest.mark.parametrize(("told", "behind"), [(4, True), (5, False), (6, False), (Unavailable("t.u", "gone"), True)])
-def test_node_of_an_older_recovery_epoch_is_passed_over(told: Any, *, behind: bool) -> None:
-    class Asked:
-        raft = SimpleNamespace(TellEpoch="TellEpoch")
+class Asked(consensus_pb2_grpc.ConsensusServicer):
+    def __init__(self, epoch: int | None) -> None:
+        self.epoch = epoch
 
-        def ask(self, method: str, request: object, *, seconds: float) -> Any:
-            if isinstance(told, DwError):
-                raise told
-            return SimpleNamespace(epoch=told)
+    def TellEpoch(self, request: Any, context: Any) -> Any:  # noqa: N802 - as the service names it
+        if self.epoch is None:
+            context.abort(Code.INTERNAL, "gone wrong")
+        return consensus_pb2.TellEpochReply(epoch=self.epoch)
 
-    asked: Any = Asked()
-    assert client.is_left_behind(asked, 5) is behind
+
+@pytest.mark.parametrize(("told", "taken"), [(4, False), (5, True), (6, True), (None, False)])
+def test_node_of_an_older_recovery_epoch_is_passed_over(
+    cluster: Path, credentials: Authority, told: int | None, *, taken: bool
+) -> None:
+    request = request_certificate()
+    certificate = credentials.sign_node(request.request, NodeId(7), clock=SystemClock())
+    served = grpc.ssl_server_credentials(
+        [(request.key, certificate)], credentials.certificate, require_client_auth=True
+    )  # fmt: skip
+    server = grpc.server(ThreadPoolExecutor(1))
+    consensus_pb2_grpc.add_ConsensusServicer_to_server(Asked(told), server)
+    port = server.add_secure_port("127.0.0.1:0", served)
+    server.start()
+    document = json.loads(cluster.read_text())
+    document["nodes"] = [{**document["nodes"][0], "grpc": f"127.0.0.1:{port}"}]
+    document["recovery_epoch"] = 5
+    cluster.write_text(json.dumps(document))
+    found = []
+    with nullcontext() if taken else pytest.raises(SafetyRefused, match="left behind"):  # noqa: SIM117 - the outer one judges
+        with connect(read_cluster(cluster)) as client:
+            found.append(client.address)
+    assert found == ([f"127.0.0.1:{port}"] if taken else [])
+    server.stop(None).wait()
 
 
 def test_latest_recovery_epoch_is_remembered_and_never_falls(cluster: Path) -> None:

@@ -44,7 +44,7 @@ def dialled() -> Iterator[Dialled]:
     def first(*nodes: str) -> list[str]:
         kinds = {address: kind for kind, address in addresses.items()}
         with closing(dial.Dial([addresses[kind] for kind in nodes], credentials, channel_options())) as found:
-            return [kinds[address] for address, _ in islice(found.answering(), 1)]
+            return [kinds[node.address] for node in islice(found.answering(), 1)]
 
     yield first
     server.stop(None).wait()
