@@ -24,8 +24,13 @@ CREATE TABLE nodes (
     liveness INTEGER NOT NULL,
     liveness_since INTEGER NOT NULL,
     joined INTEGER NOT NULL,
-    version_newest INTEGER NOT NULL    -- of commands, that its binary knows
+    version_newest INTEGER NOT NULL,    -- of commands, that its binary knows
+    standing INTEGER NOT NULL,
+    standing_since INTEGER NOT NULL
 ) STRICT;
+
+-- The latest that were removed: their certificates are refused, their ids do not come back.
+CREATE TABLE removed_nodes (node INTEGER PRIMARY KEY, name TEXT NOT NULL, removed INTEGER NOT NULL) STRICT;
 
 CREATE TABLE devices (
     device INTEGER PRIMARY KEY,

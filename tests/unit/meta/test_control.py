@@ -28,6 +28,7 @@ from dwd.meta.core.control.commands import (
     SetAccessKeyState,
     SetDeviceState,
     SetNodeLiveness,
+    SetNodeStanding,
     SetSetting,
     SetShardMap,
     UpdateNode,
@@ -48,6 +49,7 @@ from dwd.meta.core.control.rows import (
     Domain,
     Liveness,
     NodeAddresses,
+    NodeStanding,
     ShardRange,
     Standing,
 )
@@ -79,6 +81,15 @@ def set_state(device: int, state: DeviceState) -> SetDeviceState:
     return SetDeviceState(device=DeviceId(device), state=state, reason="r")
 
 
+def stand(node: int, standing: NodeStanding) -> SetNodeStanding:
+    return SetNodeStanding(node=NodeId(node), standing=standing)
+
+
+DRAINED = [
+    add_node(), add_node(2, "n2"), stand(1, NodeStanding.DRAINING), stand(1, NodeStanding.DRAINED)
+]  # fmt: skip
+
+
 def bucket(name: str = "b", owner: str = "u") -> CreateBucket:
     return CreateBucket(name=name, owner=owner, profile="rs-4-2")
 
@@ -102,6 +113,12 @@ REFUSALS: list[tuple[list[Any], Any, str]] = [
     ([], add_device(), "meta.no_such_node"),
     ([add_node(), add_node(2, "n2"), add_device()], add_device(node=2), "meta.device_elsewhere"),
     ([add_node(), add_device()], RemoveNode(node=NodeId(1)), "meta.node_holds_data"),
+    ([add_node()], RemoveNode(node=NodeId(1)), "meta.node_is_active"),
+    ([], stand(9, NodeStanding.DRAINING), "meta.no_such_node"),
+    ([add_node(), add_node(2, "n2")], stand(1, NodeStanding.DRAINED), "meta.node_not_draining"),
+    ([add_node()], stand(1, NodeStanding.DRAINING), "meta.last_active_node"),
+    ([*DRAINED], stand(2, NodeStanding.DRAINING), "meta.last_active_node"),
+    ([*DRAINED, RemoveNode(node=NodeId(1))], add_node(), "meta.node_removed"),
     ([], set_state(5, DeviceState.LOST), "meta.no_such_device"),
     (
         [add_node(), add_device(), set_state(5, DeviceState.LOST)],
@@ -157,19 +174,37 @@ def test_command_is_refused_when_it_does_not_fit(control: Group, before: list[An
         ([], SetSetting(name="s", value="v", expected="")),
         ([CreateUser(name="u"), bucket()], BeginDeleteBucket(name="b")),
         ([CreateUser(name="u"), KEY], DeleteAccessKey(access_key="AK")),
-        ([add_node()], RemoveNode(node=NodeId(1))),
+        ([add_node(), add_node(2, "n2")], stand(1, NodeStanding.DRAINING)),
+        (DRAINED, stand(1, NodeStanding.ACTIVE)),
+        (DRAINED, RemoveNode(node=NodeId(1))),
     ],
 )
 def test_command_changes_nothing_when_sent_again(control: Group, before: list[Any], command: Any) -> None:
     for earlier in (*before, command):
         control.send(earlier)
-    names = ("nodes", "devices", "buckets", "users", "access_keys", "join_tokens", "cluster", "shard_ranges")
+    names = (
+        "nodes", "removed_nodes", "devices", "buckets", "users", "access_keys", "join_tokens", "cluster", "shard_ranges"
+    )  # fmt: skip
     rows = {name: control.sql(f"SELECT * FROM {name}") for name in names}
     control.send(command)
     after = {name: control.sql(f"SELECT * FROM {name}") for name in names}
     if isinstance(command, AddNode):  # it says the node is up now
         rows["nodes"], after["nodes"] = ([row[:11] + row[12:] for row in r["nodes"]] for r in (rows, after))
     assert rows == after
+
+
+def test_a_node_keeps_its_standing_when_it_is_admitted_again(control: Group) -> None:
+    for command in (*DRAINED, add_node()):
+        control.send(command)
+    assert control.ask(GetTopology()).nodes[0].standing is NodeStanding.DRAINED
+
+
+def test_a_removed_node_is_remembered_and_its_name_is_free(control: Group) -> None:
+    for command in (*DRAINED, RemoveNode(node=NodeId(1)), add_node(3, "n1")):
+        control.send(command)
+    topology = control.ask(GetTopology())
+    assert [(row.node, row.name) for row in topology.removed] == [(1, "n1")]
+    assert [(row.node, row.name) for row in topology.nodes] == [(2, "n2"), (3, "n1")]
 
 
 def test_topology_shows_what_was_said(control: Group) -> None:

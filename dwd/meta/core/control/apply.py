@@ -27,6 +27,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return nodes.remove_node(control, command, at)
         case commands.SetNodeLiveness():
             return nodes.set_node_liveness(control, command, at)
+        case commands.SetNodeStanding():
+            return nodes.set_node_standing(control, command, at)
         case commands.AddDevice():
             return nodes.add_device(control, command, at)
         case commands.SetDeviceState():

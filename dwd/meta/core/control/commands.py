@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dwd.base.ids import ClusterId, DeviceId, LayoutEpoch, NodeId, ShardEpoch
-from dwd.meta.core.control.rows import DeviceState, Domain, Liveness, NodeAddresses, ShardRange, Standing
+from dwd.meta.core.control.rows import (
+    DeviceState,
+    Domain,
+    Liveness,
+    NodeAddresses,
+    NodeStanding,
+    ShardRange,
+    Standing,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +33,9 @@ class InitialiseCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddNode:
-    """Admit a node. The same node with the same name again updates it. Refused: AlreadyExists (name taken)."""
+    """Admit a node. The same node with the same name again updates it. Refused: AlreadyExists (name taken),
+    PermissionDenied meta.node_removed (a removed node comes back only as a newcomer, with another id).
+    """
 
     node: NodeId
     name: str
@@ -58,7 +68,9 @@ class SealKeyring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveNode:
-    """Refused: SafetyRefused while it has devices that are not LOST or RETIRED. Receipt.existed."""
+    """Its rows go, its id is remembered as removed. Refused: SafetyRefused while it has devices that are not LOST or
+    RETIRED, or while it is ACTIVE. Receipt.existed.
+    """
 
     node: NodeId
 
@@ -69,6 +81,16 @@ class SetNodeLiveness:
 
     node: NodeId
     liveness: Liveness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetNodeStanding:
+    """ACTIVE -> DRAINING -> DRAINED, and back to ACTIVE from both. Refused: NotFound; Conflict meta.node_not_draining
+    (DRAINED of one that is ACTIVE); SafetyRefused meta.last_active_node.
+    """
+
+    node: NodeId
+    standing: NodeStanding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +257,7 @@ ControlCommand = (
     | SealKeyring
     | RemoveNode
     | SetNodeLiveness
+    | SetNodeStanding
     | AddDevice
     | SetDeviceState
     | ApplyLayout

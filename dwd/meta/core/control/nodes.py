@@ -1,4 +1,4 @@
-"""AddNode, UpdateNode, SealKeyring, RemoveNode, SetNodeLiveness; AddDevice, SetDeviceState."""
+"""AddNode, UpdateNode, SealKeyring, RemoveNode, SetNodeLiveness, SetNodeStanding; AddDevice, SetDeviceState."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from dwd.meta.core.control.commands import (
     SealKeyring,
     SetDeviceState,
     SetNodeLiveness,
+    SetNodeStanding,
     UpdateNode,
 )
-from dwd.meta.core.control.rows import DeviceState, Liveness
+from dwd.meta.core.control.rows import DeviceState, Liveness, NodeStanding
 from dwd.meta.core.control.state import Control, Part, check_blob, check_name, check_text
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.tx import At
@@ -21,6 +22,8 @@ from dwd.meta.core.versions import OLDEST
 
 NODES_MAX = 1_000
 DEVICES_PER_NODE_MAX = 256
+REMOVED_MAX = 1_000
+"""Removed nodes that are remembered; past it the oldest are forgotten, which then are merely unknown."""
 FINAL_STATES = (DeviceState.LOST, DeviceState.RETIRED)
 
 
@@ -39,7 +42,16 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
     named = control.tx.row("SELECT node FROM nodes WHERE name = ?", (command.name,))
     if named is not None and named[0] != command.node:
         raise AlreadyExists("meta.node_name_taken", f"another node is named {command.name}")
-    known = control.tx.row("SELECT joined, sealing_key, version_newest FROM nodes WHERE node = ?", (command.node,))
+    if control.tx.row("SELECT 1 FROM removed_nodes WHERE node = ?", (command.node,)) is not None:
+        raise PermissionDenied(
+            "meta.node_removed",
+            f"node {hex_id(command.node)} was removed from the cluster",
+            hint="empty its directories and join it as a new node, with a new token",
+        )
+    known = control.tx.row(
+        "SELECT joined, sealing_key, version_newest, standing, standing_since FROM nodes WHERE node = ?",
+        (command.node,),
+    )
     if known is not None and known[1] != command.sealing_key:
         raise PermissionDenied("meta.node_is_another", f"node {hex_id(command.node)} is a member with another key")
     count = control.tx.row("SELECT count(*) FROM nodes") or (0,)
@@ -47,7 +59,7 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
         raise Busy("meta.nodes", f"a region may have {NODES_MAX} nodes")
 
     control.tx.run(
-        "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             command.node,
             command.name,
@@ -63,6 +75,8 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
             at.stamp,
             at.stamp if known is None else known[0],
             OLDEST if known is None else known[2],
+            NodeStanding.ACTIVE if known is None else known[3],
+            at.stamp if known is None else known[4],
         ),
     )
     control.touched.add(Part.TOPOLOGY)
@@ -110,11 +124,46 @@ def remove_node(control: Control, command: RemoveNode, at: At) -> Receipt:
             f"device {hex_id(holding[0])} of the node still holds data",
             hint="drain the node, or declare its devices lost",
         )
+    found = control.tx.row("SELECT name, standing FROM nodes WHERE node = ?", (command.node,))
+    if found is not None and found[1] == NodeStanding.ACTIVE:
+        raise SafetyRefused("meta.node_is_active", f"node {found[0]} is active", hint="drain it first")
+    if found is not None:
+        _remember_removed(control, command.node, found[0], at)
     control.tx.run("DELETE FROM nodes WHERE node = ?", (command.node,))
-    existed = control.tx.changed() == 1
+    existed = found is not None
     control.tx.run("DELETE FROM devices WHERE node = ?", (command.node,))
     control.touched.add(Part.TOPOLOGY)
     return Receipt(index=at.index, stamp=at.stamp, existed=existed)
+
+
+def _remember_removed(control: Control, node: NodeId, name: str, at: At) -> None:
+    control.tx.run("INSERT OR REPLACE INTO removed_nodes VALUES (?, ?, ?)", (node, name, at.stamp))
+    control.tx.run(
+        "DELETE FROM removed_nodes WHERE node IN"
+        " (SELECT node FROM removed_nodes ORDER BY removed DESC, node LIMIT -1 OFFSET ?)",
+        (REMOVED_MAX,),
+    )
+
+
+def set_node_standing(control: Control, command: SetNodeStanding, at: At) -> Receipt:
+    found = control.tx.row("SELECT name, standing FROM nodes WHERE node = ?", (command.node,))
+    if found is None:
+        raise NotFound("meta.no_such_node", f"node {hex_id(command.node)} is not of this cluster")
+    name, standing = found
+    if command.standing is NodeStanding.DRAINED and standing == NodeStanding.ACTIVE:
+        raise Conflict("meta.node_not_draining", f"node {name} is active, so it is not drained")
+    others = control.tx.row("SELECT 1 FROM nodes WHERE node <> ? AND standing = ?", (command.node, NodeStanding.ACTIVE))
+    if command.standing is not NodeStanding.ACTIVE and others is None:
+        raise SafetyRefused(
+            "meta.last_active_node", f"node {name} is the last active one", hint="add a node, or undrain another"
+        )
+    if standing != command.standing:
+        control.tx.run(
+            "UPDATE nodes SET standing = ?, standing_since = ? WHERE node = ?",
+            (command.standing, at.stamp, command.node),
+        )
+        control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True)
 
 
 def set_node_liveness(control: Control, command: SetNodeLiveness, at: At) -> Receipt:

@@ -13,6 +13,7 @@ from dwd.meta.core.control.rows import (
     JoinTokenRow,
     LayoutRow,
     NodeRow,
+    RemovedNodeRow,
     SettingRow,
     ShardMap,
     UserRow,
@@ -30,6 +31,7 @@ class Topology:
     layouts: tuple[LayoutRow, ...]
     shard_map: ShardMap
     settings: tuple[SettingRow, ...]
+    removed: tuple[RemovedNodeRow, ...] = ()
 
     @property
     def layout(self) -> LayoutRow | None:

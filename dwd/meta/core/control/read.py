@@ -18,6 +18,8 @@ from dwd.meta.core.control.rows import (
     Liveness,
     NodeAddresses,
     NodeRow,
+    NodeStanding,
+    RemovedNodeRow,
     SettingRow,
     ShardMap,
     ShardRange,
@@ -74,6 +76,10 @@ def topology(reader: Reader) -> queries.Topology:
             SettingRow(name=name, value=value, changed=Stamp(changed))
             for name, value, changed in reader.rows("SELECT name, value, changed FROM settings ORDER BY name")
         ),
+        removed=tuple(
+            RemovedNodeRow(node=NodeId(node), name=name, removed=Stamp(removed))
+            for node, name, removed in reader.rows("SELECT node, name, removed FROM removed_nodes ORDER BY node")
+        ),
     )
 
 
@@ -105,6 +111,8 @@ def _node(row: Row) -> NodeRow:
         liveness_since=Stamp(row[11]),
         joined=Stamp(row[12]),
         version_newest=row[13],
+        standing=NodeStanding(row[14]),
+        standing_since=Stamp(row[15]),
     )
 
 

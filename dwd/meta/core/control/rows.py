@@ -7,6 +7,8 @@ from enum import IntEnum
 
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch, Stamp
 
+ZERO_STAMP = Stamp(0)
+
 
 class Liveness(IntEnum):
     UP = 0
@@ -22,6 +24,16 @@ class DeviceState(IntEnum):
     """Given up: what it held is rebuilt elsewhere."""
     RETIRED = 3
     """Emptied on purpose."""
+
+
+class NodeStanding(IntEnum):
+    """What an operator wants of a node; whether it answers is its liveness."""
+
+    ACTIVE = 0
+    DRAINING = 1
+    """Takes nothing new: what it holds, data and votes, moves to others. Its gateway serves on."""
+    DRAINED = 2
+    """Holds nothing that anybody needs, and may be removed."""
 
 
 class BucketState(IntEnum):
@@ -69,6 +81,17 @@ class NodeRow:
     joined: Stamp
     version_newest: int = 1
     """Of commands, that its binary knows."""
+    standing: NodeStanding = NodeStanding.ACTIVE
+    standing_since: Stamp = ZERO_STAMP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedNodeRow:
+    """A node that was removed: its certificate is refused wherever this is known, its id never joins again."""
+
+    node: NodeId
+    name: str
+    removed: Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

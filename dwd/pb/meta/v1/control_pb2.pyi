@@ -56,6 +56,23 @@ DEVICE_STATE_LOST: DeviceState.ValueType  # 2
 DEVICE_STATE_RETIRED: DeviceState.ValueType  # 3
 Global___DeviceState: _TypeAlias = DeviceState  # noqa: Y015
 
+class _NodeStanding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeStanding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_STANDING_ACTIVE: _NodeStanding.ValueType  # 0
+    NODE_STANDING_DRAINING: _NodeStanding.ValueType  # 1
+    NODE_STANDING_DRAINED: _NodeStanding.ValueType  # 2
+
+class NodeStanding(_NodeStanding, metaclass=_NodeStandingEnumTypeWrapper): ...
+
+NODE_STANDING_ACTIVE: NodeStanding.ValueType  # 0
+NODE_STANDING_DRAINING: NodeStanding.ValueType  # 1
+NODE_STANDING_DRAINED: NodeStanding.ValueType  # 2
+Global___NodeStanding: _TypeAlias = NodeStanding  # noqa: Y015
+
 class _BucketState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -150,6 +167,8 @@ class NodeRow(_message.Message):
     LIVENESS_SINCE_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
     VERSION_NEWEST_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    STANDING_SINCE_FIELD_NUMBER: _builtins.int
     node: _builtins.int
     name: _builtins.str
     sealing_key: _builtins.bytes
@@ -159,6 +178,8 @@ class NodeRow(_message.Message):
     joined: _builtins.int
     version_newest: _builtins.int
     """of commands, that its binary knows"""
+    standing: Global___NodeStanding.ValueType
+    standing_since: _builtins.int
     @_builtins.property
     def addresses(self) -> Global___NodeAddresses: ...
     @_builtins.property
@@ -176,14 +197,41 @@ class NodeRow(_message.Message):
         liveness_since: _builtins.int = ...,
         joined: _builtins.int = ...,
         version_newest: _builtins.int = ...,
+        standing: Global___NodeStanding.ValueType = ...,
+        standing_since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "joined", b"joined", "liveness", b"liveness", "liveness_since", b"liveness_since", "name", b"name", "node", b"node", "sealed_keyring", b"sealed_keyring", "sealing_key", b"sealing_key", "version_newest", b"version_newest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "joined", b"joined", "liveness", b"liveness", "liveness_since", b"liveness_since", "name", b"name", "node", b"node", "sealed_keyring", b"sealed_keyring", "sealing_key", b"sealing_key", "standing", b"standing", "standing_since", b"standing_since", "version_newest", b"version_newest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeRow: _TypeAlias = NodeRow  # noqa: Y015
+
+@_typing.final
+class RemovedNodeRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    node: _builtins.int
+    name: _builtins.str
+    removed: _builtins.int
+    def __init__(
+        self,
+        *,
+        node: _builtins.int = ...,
+        name: _builtins.str = ...,
+        removed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovedNodeRow: _TypeAlias = RemovedNodeRow  # noqa: Y015
 
 @_typing.final
 class DeviceRow(_message.Message):
@@ -648,6 +696,28 @@ class SetNodeLiveness(_message.Message):
 Global___SetNodeLiveness: _TypeAlias = SetNodeLiveness  # noqa: Y015
 
 @_typing.final
+class SetNodeStanding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    node: _builtins.int
+    standing: Global___NodeStanding.ValueType
+    def __init__(
+        self,
+        *,
+        node: _builtins.int = ...,
+        standing: Global___NodeStanding.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNodeStanding: _TypeAlias = SetNodeStanding  # noqa: Y015
+
+@_typing.final
 class AddDevice(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1073,6 +1143,7 @@ class Topology(_message.Message):
     LAYOUTS_FIELD_NUMBER: _builtins.int
     SHARD_MAP_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cluster(self) -> Global___ClusterRow: ...
     @_builtins.property
@@ -1085,6 +1156,8 @@ class Topology(_message.Message):
     def shard_map(self) -> Global___ShardMap: ...
     @_builtins.property
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettingRow]: ...
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemovedNodeRow]: ...
     def __init__(
         self,
         *,
@@ -1094,10 +1167,11 @@ class Topology(_message.Message):
         layouts: _abc.Iterable[Global___LayoutRow] | None = ...,
         shard_map: Global___ShardMap | None = ...,
         settings: _abc.Iterable[Global___SettingRow] | None = ...,
+        removed: _abc.Iterable[Global___RemovedNodeRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "shard_map", b"shard_map"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "devices", b"devices", "layouts", b"layouts", "nodes", b"nodes", "settings", b"settings", "shard_map", b"shard_map"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "devices", b"devices", "layouts", b"layouts", "nodes", b"nodes", "removed", b"removed", "settings", b"settings", "shard_map", b"shard_map"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
