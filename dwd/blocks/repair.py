@@ -181,7 +181,8 @@ class Repairer:
         return _Plan(final=tuple(final), make=tuple(make))
 
     def _takes(self, device: DeviceId, making: _Making) -> bool:
-        return self._reader.answers(device) and device not in making.refused
+        view = self._topology.devices().get(device)
+        return view is not None and view.writable and self._reader.answers(device) and device not in making.refused
 
     def _lend(self, row: StoredBlock, final: list[DeviceId | None], make: list[int], making: _Making) -> None:
         """Find places for fragments that are nowhere and whose own device cannot take them."""

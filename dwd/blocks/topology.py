@@ -36,8 +36,15 @@ class DeviceView:
     health: DeviceHealth
     down_since_ms: int = 0
     changed_ms: int = 0
+    writable: bool = True
+    """Takes new fragments while it is UP: it is neither draining nor read-only."""
 
-    def placed(self) -> LayoutDevice:
+    @property
+    def placed(self) -> bool:
+        """Stands in new layouts: writable, of some weight, and not given up. Down or failed alone changes nothing."""
+        return self.writable and self.weight > 0 and self.health is not DeviceHealth.LOST
+
+    def placement(self) -> LayoutDevice:
         return LayoutDevice(device=self.device, node=self.node, weight=self.weight, zone=self.zone, rack=self.rack)
 
 
@@ -61,5 +68,5 @@ class Topology(Protocol):
 
 
 def layout_devices(views: Sequence[DeviceView]) -> list[LayoutDevice]:
-    """What a new layout is made of: everything not given up."""
-    return [view.placed() for view in views if view.health is not DeviceHealth.LOST]
+    """What a new layout is made of."""
+    return [view.placement() for view in views if view.placed]

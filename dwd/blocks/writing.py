@@ -94,7 +94,7 @@ class BlockWriter:
 
     def usable(self, device: DeviceId) -> bool:
         view = self.topology.devices().get(device)
-        return view is not None and view.health is DeviceHealth.UP and self.latencies.usable(device)
+        return view is not None and view.health is DeviceHealth.UP and view.writable and self.latencies.usable(device)
 
 
 @dataclass(slots=True)

@@ -86,6 +86,10 @@ class Device(Section):
     weight: float = Field(
         default=1.0, ge=0, le=1_000_000, description="Share of the data relative to other devices; 0 drains it."
     )
+    zone: str = Field(
+        default="", max_length=64, description="Failure domain, where it is not the node's (a disk shelf elsewhere)."
+    )
+    rack: str = Field(default="", max_length=64, description="Failure domain inside the zone, where not the node's.")
 
 
 class S3(Section):

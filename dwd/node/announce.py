@@ -16,15 +16,17 @@ from dwd.base.ids import CONTROL_GROUP, DeviceId, LayoutEpoch, NodeId
 from dwd.base.units import GIB
 from dwd.blocks.core.layout import decode_layout, encode_layout
 from dwd.blocks.core.placement import plan_layout
-from dwd.blocks.topology import DeviceHealth, Topology, layout_devices
+from dwd.blocks.topology import Topology, layout_devices
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.commands import AddDevice, ApplyLayout, SetDeviceState, UpdateNode
+from dwd.meta.core.control.nodes import FINAL_STATES
 from dwd.meta.core.control.rows import DeviceRow, DeviceState, Domain, NodeAddresses
 from dwd.meta.core.versions import NEWEST
 from dwd.runtime.worker import Progress
 
 IDLE_SECONDS = 2.0
 PROPOSE_SECONDS = 5.0
+REASON_CHARACTERS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,17 @@ class LocalDevice:
     failed: str
     given_up: tuple[DeviceId, ...] = ()
     suspect: str = ""
+    read_only: str = ""
+    """Why nothing can be written, while it can be read."""
+    zone: str = ""
+    rack: str = ""
+    """Where they are not the node's."""
+
+    @property
+    def state(self) -> DeviceState:
+        if self.failed:
+            return DeviceState.FAILED
+        return DeviceState.READ_ONLY if self.read_only else DeviceState.ACTIVE
 
 
 class AnnounceWorker:
@@ -81,28 +94,49 @@ class AnnounceWorker:
             await self._announce(device, topology.device(device.device), deadline)
             for lost in device.given_up:
                 before = topology.device(lost)
-                if before is not None and before.state in {DeviceState.ACTIVE, DeviceState.FAILED}:
+                if before is not None and before.state not in FINAL_STATES:
                     gone = SetDeviceState(device=lost, state=DeviceState.LOST, reason="its directory was emptied")
                     await self._meta.control(gone, deadline=deadline)
         return Progress.IDLE
 
     async def _announce(self, device: LocalDevice, row: DeviceRow | None, deadline: float) -> None:
-        if row is None and not device.failed:
+        if device.failed and row is None:
+            return
+        if row is None or (not device.failed and _facts_of_row(row) != _facts(device)):
             command = AddDevice(
-                device=device.device, node=self._node, weight=device.weight, capacity_bytes=device.capacity_bytes
+                device=device.device,
+                node=self._node,
+                weight=device.weight,
+                capacity_bytes=device.capacity_bytes,
+                rack=device.rack,
+                zone=device.zone,
             )
             await self._meta.control(command, deadline=deadline)
-        elif row is not None and row.state in {DeviceState.ACTIVE, DeviceState.FAILED}:
-            wanted = DeviceState.FAILED if device.failed else DeviceState.ACTIVE
-            if device.suspect and not device.failed and row.state is wanted:
-                # Out and in again: whoever leads the shards sees the change and recounts what the device holds.
-                out = SetDeviceState(device=device.device, state=DeviceState.FAILED, reason=device.suspect)
-                await self._meta.control(out, deadline=deadline)
-            if row.state is not wanted or device.suspect:
-                change = SetDeviceState(device=device.device, state=wanted, reason=device.failed[:200])
-                await self._meta.control(change, deadline=deadline)
+        if row is not None and row.state not in FINAL_STATES:
+            await self._report(device, row, deadline)
         if device.suspect and not device.failed:
             self._believe(device.device)
+
+    async def _report(self, device: LocalDevice, row: DeviceRow, deadline: float) -> None:
+        """What the device can do; that it is draining is not for its node to say."""
+        known = DeviceState.ACTIVE if row.state is DeviceState.DRAINING else row.state
+        if device.suspect and not device.failed and known is device.state:
+            # Out and in again: whoever leads the shards sees the change and recounts what the device holds.
+            out = SetDeviceState(device=device.device, state=DeviceState.FAILED, reason=device.suspect)
+            await self._meta.control(out, deadline=deadline)
+        if known is not device.state or device.suspect:
+            reason = (device.failed or device.read_only)[:REASON_CHARACTERS_MAX]
+            change = SetDeviceState(device=device.device, state=device.state, reason=reason)
+            await self._meta.control(change, deadline=deadline)
+
+
+def _facts(device: LocalDevice) -> tuple[int, str, str]:
+    """What the settings say of it. Capacity is told along, but a file system that grew moves no data by itself."""
+    return device.weight, device.zone, device.rack
+
+
+def _facts_of_row(row: DeviceRow) -> tuple[int, str, str]:
+    return row.weight, row.zone, row.rack
 
 
 class LayoutWorker:
@@ -119,10 +153,10 @@ class LayoutWorker:
     async def work(self) -> Progress:
         if not self._meta.leads(CONTROL_GROUP):
             return Progress.IDLE
-        members = [v for v in self._topology.devices().values() if v.health is not DeviceHealth.LOST]
         newest = self._meta.view.topology().layout
         previous = decode_layout(newest.layout) if newest is not None else None
-        wanted = tuple(sorted((d for d in layout_devices(members) if d.weight > 0), key=lambda d: d.device))
+        members = list(self._topology.devices().values())
+        wanted = tuple(sorted(layout_devices(members), key=lambda device: device.device))
         if not wanted or (previous is not None and previous.devices == wanted):
             return Progress.IDLE
         epoch = LayoutEpoch(1 if previous is None else previous.epoch + 1)

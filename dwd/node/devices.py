@@ -48,6 +48,8 @@ class Slot:
 
     path: Path
     share: float
+    zone: str
+    rack: str
     id: DeviceId | None
     device: Device | None
     reason: str
@@ -90,6 +92,8 @@ class DeviceSet:
                     failed=reason,
                     suspect=slot.suspect,
                     given_up=slot.given_up,
+                    zone=slot.zone,
+                    rack=slot.rack,
                 )
             )
         return tuple(found)
@@ -134,6 +138,8 @@ async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known 
     slot = Slot(
         path=settings.path,
         share=settings.weight,
+        zone=settings.zone,
+        rack=settings.rack,
         id=before.device if before is not None else None,
         device=None,
         reason="",

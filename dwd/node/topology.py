@@ -9,7 +9,7 @@ from dwd.base.ids import DeviceId, LayoutEpoch, NodeId, stamp_ms
 from dwd.blocks.core.layout import Layout, decode_layout
 from dwd.blocks.topology import DeviceHealth, DeviceView
 from dwd.meta.core.control.queries import Topology
-from dwd.meta.core.control.rows import DeviceRow, DeviceState, Liveness
+from dwd.meta.core.control.rows import DeviceRow, DeviceState, Liveness, NodeStanding
 from dwd.meta.view import ControlView
 
 
@@ -69,10 +69,15 @@ def _view(topology: Topology, row: DeviceRow) -> DeviceView:
     return DeviceView(
         device=row.device,
         node=row.node,
-        zone=node.domain.zone if node is not None else "",
+        zone=row.zone or (node.domain.zone if node is not None else ""),
         rack=row.rack or (node.domain.rack if node is not None else ""),
         weight=row.weight,
         health=health,
         down_since_ms=down_since,
         changed_ms=stamp_ms(max(row.state_since, node.liveness_since if node is not None else row.state_since)),
+        writable=(
+            not row.draining
+            and row.state is not DeviceState.READ_ONLY
+            and (node is None or node.standing is NodeStanding.ACTIVE)
+        ),
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from random import Random  # noqa: TID251 - seeded, in a test
+from typing import Any
 
 from dwd.base.errors import DwError, Unavailable
 from dwd.base.ids import BlockId, ClusterId, DeviceId, LayoutEpoch, NodeId
@@ -59,11 +61,15 @@ class MemoryTopology:
         return layout
 
     def set_health(self, device: DeviceId, health: DeviceHealth, since_ms: int = 1) -> None:
+        down_since_ms = 0 if health is DeviceHealth.UP else since_ms
+        self._change(device, health=health, down_since_ms=down_since_ms)
+
+    def set_writable(self, device: DeviceId, writable: bool) -> None:
+        self._change(device, writable=writable)
+
+    def _change(self, device: DeviceId, **changes: Any) -> None:
         view = self.views[device]
-        self.views[device] = DeviceView(
-            device=device, node=view.node, zone=view.zone, rack=view.rack, weight=view.weight, health=health,
-            down_since_ms=0 if health is DeviceHealth.UP else since_ms, changed_ms=view.changed_ms + 1,
-        )  # fmt: skip
+        self.views[device] = replace(view, **changes, changed_ms=view.changed_ms + 1)
 
 
 class NodeTopology:

@@ -40,7 +40,9 @@ CREATE TABLE devices (
     state INTEGER NOT NULL,
     state_since INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    rack TEXT NOT NULL
+    rack TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    draining INTEGER NOT NULL    -- an operator's wish; `state` is never DRAINING here
 ) STRICT;
 CREATE INDEX devices_node ON devices (node);
 

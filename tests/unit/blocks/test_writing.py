@@ -50,3 +50,17 @@ async def test_a_block_is_refused_when_there_are_too_few_devices_for_it_to_survi
             with pytest.raises(Busy):
                 await writing
         await cluster.stores[NodeId(1)].write(BIG, profile="auto", owner=OWNER, deadline=cluster.soon)
+
+
+async def test_devices_that_take_nothing_new_are_passed_over_when_a_block_is_written(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=4, devices=2) as cluster:
+        store = cluster.stores[NodeId(1)]
+        before = await store.write(BIG, profile="rs-2-1", owner=OWNER, deadline=cluster.soon)
+        shut = {cluster.devices_of(NodeId(2))[0], *locations(store.reader.topology, before).values()}
+        for device in shut:
+            cluster.topology.set_writable(device, writable=False)
+        for _ in range(4):
+            block = await store.write(BIG, profile="rs-2-1", owner=OWNER, deadline=cluster.soon)
+            assert not shut & set(locations(store.reader.topology, block).values())
+        views = await store.read(before, owner=OWNER, offset=0, length=len(BIG), deadline=cluster.soon)
+        assert b"".join(views) == BIG

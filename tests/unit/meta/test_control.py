@@ -26,6 +26,7 @@ from dwd.meta.core.control.commands import (
     RemoveNode,
     RetireLayouts,
     SetAccessKeyState,
+    SetDeviceDraining,
     SetDeviceState,
     SetNodeLiveness,
     SetNodeStanding,
@@ -90,6 +91,10 @@ DRAINED = [
 ]  # fmt: skip
 
 
+def drain(device: int, wanted: bool = True) -> SetDeviceDraining:
+    return SetDeviceDraining(device=DeviceId(device), draining=wanted)
+
+
 def bucket(name: str = "b", owner: str = "u") -> CreateBucket:
     return CreateBucket(name=name, owner=owner, profile="rs-4-2")
 
@@ -125,6 +130,9 @@ REFUSALS: list[tuple[list[Any], Any, str]] = [
         set_state(5, DeviceState.ACTIVE),
         "meta.device_gone",
     ),
+    ([add_node(), add_device()], set_state(5, DeviceState.DRAINING), "meta.device_state"),
+    ([], drain(5), "meta.no_such_device"),
+    ([add_node(), add_device(), set_state(5, DeviceState.RETIRED)], drain(5), "meta.device_gone"),
     ([], ApplyLayout(epoch=LayoutEpoch(2), layout=b"l"), "meta.layout_epoch"),
     (
         [ApplyLayout(epoch=LayoutEpoch(1), layout=b"l")],
@@ -168,6 +176,7 @@ def test_command_is_refused_when_it_does_not_fit(control: Group, before: list[An
         ([], add_node()),
         ([add_node()], add_device()),
         ([add_node(), add_device()], set_state(5, DeviceState.FAILED)),
+        ([add_node(), add_device()], drain(5)),
         ([add_node()], SetNodeLiveness(node=NodeId(1), liveness=Liveness.DOWN)),
         ([token()], UseJoinToken(token="t", node=NodeId(1))),
         ([], SetSetting(name="s", value="v")),
@@ -221,6 +230,36 @@ def test_topology_shows_what_was_said(control: Group) -> None:
     assert (topology.shard_map.epoch, topology.shard_map.ranges) == (1, WHOLE)
     assert control.send(RetireLayouts(below=LayoutEpoch(9))).count == 1
     assert [layout.epoch for layout in control.ask(GetTopology()).layouts] == [2], "the newest stays"
+
+
+def test_a_device_goes_on_draining_when_it_fails_and_returns(control: Group) -> None:
+    def device() -> tuple[DeviceState, bool]:
+        (row,) = control.ask(GetTopology()).devices
+        return row.state, row.draining
+
+    steps = [
+        (drain(5), (DeviceState.DRAINING, True)),
+        (set_state(5, DeviceState.FAILED), (DeviceState.FAILED, True)),
+        (set_state(5, DeviceState.READ_ONLY), (DeviceState.READ_ONLY, True)),
+        (set_state(5, DeviceState.ACTIVE), (DeviceState.DRAINING, True)),
+        (add_device(weight=3), (DeviceState.DRAINING, True)),
+        (drain(5, wanted=False), (DeviceState.ACTIVE, False)),
+    ]
+    control.send(add_node())
+    control.send(add_device())
+    for command, expected in steps:
+        control.send(command)
+        assert device() == expected, command
+
+
+def test_a_device_may_be_of_another_zone_and_rack_than_its_node(control: Group) -> None:
+    control.send(add_node())
+    control.send(replace(add_device(), zone="z2", rack="r2"))
+    (row,) = control.ask(GetTopology()).devices
+    assert (row.zone, row.rack) == ("z2", "r2")
+    control.send(replace(add_device(), rack="r3"))
+    (row,) = control.ask(GetTopology()).devices
+    assert (row.zone, row.rack) == ("", "r3")
 
 
 def test_a_stranger_cannot_join_as_a_node_that_is_there(control: Group) -> None:

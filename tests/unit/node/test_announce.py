@@ -57,11 +57,11 @@ def announcer(control: Control, *devices: LocalDevice) -> AnnounceWorker:
     )  # fmt: skip
 
 
-def local(number: int = 1, *, failed: str = "", suspect: str = "", given_up: tuple[int, ...] = ()) -> LocalDevice:
+def local(number: int = 1, *, given_up: tuple[int, ...] = (), **changes: Any) -> LocalDevice:
+    facts: dict[str, Any] = {"weight": 10, "capacity_bytes": 1 << 30, "failed": ""}
     return LocalDevice(
-        device=DeviceId(number), weight=10, capacity_bytes=1 << 30, failed=failed, suspect=suspect,
-        given_up=tuple(DeviceId(lost) for lost in given_up),
-    )  # fmt: skip
+        device=DeviceId(number), given_up=tuple(DeviceId(lost) for lost in given_up), **{**facts, **changes}
+    )
 
 
 async def told(control: Control, *devices: LocalDevice) -> list[Any]:
@@ -97,21 +97,37 @@ async def test_new_device_is_added_unless_it_is_broken() -> None:
     assert command == AddDevice(device=DeviceId(3), node=HERE, weight=10, capacity_bytes=1 << 30)
 
 
+@pytest.mark.parametrize("changed", [{"weight": 20}, {"zone": "z2"}, {"rack": "r2"}])
+async def test_what_the_settings_say_anew_of_a_device_is_told_when_it_works(changed: dict[str, Any]) -> None:
+    known = topology(node_row(1), devices=(device_row(1),))
+    facts = {"weight": 10, "capacity_bytes": 1 << 30, **changed}
+    assert await told(Control(known), local(**changed)) == [AddDevice(device=DeviceId(1), node=HERE, **facts)]
+    (command,) = await told(Control(known), local(**changed, failed="dead"))
+    assert isinstance(command, SetDeviceState)
+
+
 @pytest.mark.parametrize(
-    ("state", "failed", "expected"),
+    ("state", "local_state", "expected"),
     [
-        (DeviceState.ACTIVE, "broken", DeviceState.FAILED),
-        (DeviceState.FAILED, "", DeviceState.ACTIVE),
-        (DeviceState.FAILED, "broken", None),
-        (DeviceState.LOST, "", None),
-        (DeviceState.RETIRED, "", None),
+        (DeviceState.ACTIVE, {"failed": "broken"}, DeviceState.FAILED),
+        (DeviceState.ACTIVE, {"read_only": "remounted"}, DeviceState.READ_ONLY),
+        (DeviceState.READ_ONLY, {"read_only": "remounted", "failed": "broken"}, DeviceState.FAILED),
+        (DeviceState.READ_ONLY, {"read_only": "remounted"}, None),
+        (DeviceState.READ_ONLY, {}, DeviceState.ACTIVE),
+        (DeviceState.FAILED, {}, DeviceState.ACTIVE),
+        (DeviceState.FAILED, {"failed": "broken"}, None),
+        (DeviceState.DRAINING, {}, None),
+        (DeviceState.DRAINING, {"failed": "broken"}, DeviceState.FAILED),
+        (DeviceState.LOST, {}, None),
+        (DeviceState.RETIRED, {}, None),
     ],
 )
 async def test_state_follows_the_device_until_it_was_given_up(
-    state: DeviceState, failed: str, expected: DeviceState | None
+    state: DeviceState, local_state: dict[str, str], expected: DeviceState | None
 ) -> None:
-    proposed = await told(Control(topology(node_row(1), devices=(device_row(1, state=state),))), local(failed=failed))
-    wanted = [] if expected is None else [SetDeviceState(device=DeviceId(1), state=expected, reason=failed)]
+    proposed = await told(Control(topology(node_row(1), devices=(device_row(1, state=state),))), local(**local_state))
+    reason = local_state.get("failed") or local_state.get("read_only") or ""
+    wanted = [] if expected is None else [SetDeviceState(device=DeviceId(1), state=expected, reason=reason)]
     assert proposed == wanted
 
 

@@ -33,6 +33,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return nodes.add_device(control, command, at)
         case commands.SetDeviceState():
             return nodes.set_device_state(control, command, at)
+        case commands.SetDeviceDraining():
+            return nodes.set_device_draining(control, command, at)
         case commands.ApplyLayout():
             return layouts.apply_layout(control, command, at)
         case commands.RetireLayouts():

@@ -95,22 +95,37 @@ class SetNodeStanding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddDevice:
-    """The same device on the same node again updates weight, capacity and rack. Refused: NotFound (node), Conflict."""
+    """The same device on the same node again updates weight, capacity, rack and zone. Refused: NotFound (node),
+    Conflict.
+    """
 
     device: DeviceId
     node: NodeId
     weight: int
     capacity_bytes: int
     rack: str = ""
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetDeviceState:
-    """Refused: NotFound; Conflict meta.device_gone (LOST and RETIRED are final: a device that returns is new)."""
+    """What a device is able to do. Refused: NotFound; Conflict meta.device_gone (LOST and RETIRED are final: a device
+    that returns is new); InvalidArgument: DRAINING is no ability but a wish (SetDeviceDraining).
+    """
 
     device: DeviceId
     state: DeviceState
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDeviceDraining:
+    """What an operator wants of a device; it holds until it is taken back. Refused: NotFound; Conflict
+    meta.device_gone.
+    """
+
+    device: DeviceId
+    draining: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +275,7 @@ ControlCommand = (
     | SetNodeStanding
     | AddDevice
     | SetDeviceState
+    | SetDeviceDraining
     | ApplyLayout
     | RetireLayouts
     | CreateBucket

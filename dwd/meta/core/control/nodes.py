@@ -1,4 +1,6 @@
-"""AddNode, UpdateNode, SealKeyring, RemoveNode, SetNodeLiveness, SetNodeStanding; AddDevice, SetDeviceState."""
+"""AddNode, UpdateNode, SealKeyring, RemoveNode, SetNodeLiveness, SetNodeStanding; AddDevice, SetDeviceState,
+SetDeviceDraining.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from dwd.meta.core.control.commands import (
     AddNode,
     RemoveNode,
     SealKeyring,
+    SetDeviceDraining,
     SetDeviceState,
     SetNodeLiveness,
     SetNodeStanding,
@@ -182,7 +185,7 @@ def add_device(control: Control, command: AddDevice, at: At) -> Receipt:
         raise InvalidArgument("meta.device_id", "a device id is a positive number of 63 bits")
     if command.weight < 0 or command.capacity_bytes < 0:
         raise InvalidArgument("meta.device_weight", "weight and capacity are not negative")
-    check_text(command.rack)
+    check_text(command.rack, command.zone)
     _require_node(control, command.node)
     known = _device(control, command.device)
     if known is not None and known[0] != command.node:
@@ -193,7 +196,7 @@ def add_device(control: Control, command: AddDevice, at: At) -> Receipt:
 
     if known is None:
         control.tx.run(
-            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, '', ?)",
+            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, '', ?, ?, 0)",
             (
                 command.device,
                 command.node,
@@ -202,12 +205,13 @@ def add_device(control: Control, command: AddDevice, at: At) -> Receipt:
                 DeviceState.ACTIVE,
                 at.stamp,
                 command.rack,
+                command.zone,
             ),
         )
     else:
         control.tx.run(
-            "UPDATE devices SET weight = ?, capacity_bytes = ?, rack = ? WHERE device = ?",
-            (command.weight, command.capacity_bytes, command.rack, command.device),
+            "UPDATE devices SET weight = ?, capacity_bytes = ?, rack = ?, zone = ? WHERE device = ?",
+            (command.weight, command.capacity_bytes, command.rack, command.zone, command.device),
         )
     control.touched.add(Part.TOPOLOGY)
     return Receipt(index=at.index, stamp=at.stamp, existed=known is not None)
@@ -215,9 +219,9 @@ def add_device(control: Control, command: AddDevice, at: At) -> Receipt:
 
 def set_device_state(control: Control, command: SetDeviceState, at: At) -> Receipt:
     check_text(command.reason)
-    known = _device(control, command.device)
-    if known is None:
-        raise NotFound("meta.no_such_device", f"device {hex_id(command.device)} is not of this cluster")
+    if command.state is DeviceState.DRAINING:
+        raise InvalidArgument("meta.device_state", "draining is wished for, not reported: SetDeviceDraining")
+    known = _require_device(control, command.device)
     if known[1] in FINAL_STATES and known[1] != command.state:
         raise Conflict("meta.device_gone", "the device was given up; what comes back must join as a new one")
     if known[1] != command.state:
@@ -227,6 +231,25 @@ def set_device_state(control: Control, command: SetDeviceState, at: At) -> Recei
         )
         control.touched.add(Part.TOPOLOGY)
     return Receipt(index=at.index, stamp=at.stamp, existed=True)
+
+
+def set_device_draining(control: Control, command: SetDeviceDraining, at: At) -> Receipt:
+    known = _require_device(control, command.device)
+    if known[1] in FINAL_STATES:
+        raise Conflict("meta.device_gone", "the device was given up: there is nothing to drain")
+    control.tx.run(
+        "UPDATE devices SET draining = ?1 WHERE device = ?2 AND draining <> ?1", (command.draining, command.device)
+    )
+    if control.tx.changed():
+        control.touched.add(Part.TOPOLOGY)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True)
+
+
+def _require_device(control: Control, device: DeviceId) -> tuple[int, int]:
+    known = _device(control, device)
+    if known is None:
+        raise NotFound("meta.no_such_device", f"device {hex_id(device)} is not of this cluster")
+    return known
 
 
 def _device(control: Control, device: DeviceId) -> tuple[int, int] | None:

@@ -117,15 +117,18 @@ def _node(row: Row) -> NodeRow:
 
 
 def _device(row: Row) -> DeviceRow:
+    state = DeviceState(row[4])
     return DeviceRow(
         device=DeviceId(row[0]),
         node=NodeId(row[1]),
         weight=row[2],
         capacity_bytes=row[3],
-        state=DeviceState(row[4]),
+        state=DeviceState.DRAINING if row[9] and state is DeviceState.ACTIVE else state,
         state_since=Stamp(row[5]),
         reason=row[6],
         rack=row[7],
+        zone=row[8],
+        draining=bool(row[9]),
     )
 
 

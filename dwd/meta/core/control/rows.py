@@ -24,6 +24,10 @@ class DeviceState(IntEnum):
     """Given up: what it held is rebuilt elsewhere."""
     RETIRED = 3
     """Emptied on purpose."""
+    DRAINING = 4
+    """ACTIVE, and to be emptied: it is read, takes no new fragments and stands in no new layout."""
+    READ_ONLY = 5
+    """Its file system takes no writes any more: it is read, and what it holds is moved elsewhere."""
 
 
 class NodeStanding(IntEnum):
@@ -106,6 +110,10 @@ class DeviceRow:
     reason: str
     rack: str
     """Overrides the node's rack when not empty (a shelf of disks may be a domain of its own)."""
+    zone: str = ""
+    """Overrides the node's zone when not empty."""
+    draining: bool = False
+    """To be emptied, whatever becomes of it meanwhile: a device that fails and returns goes on draining."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

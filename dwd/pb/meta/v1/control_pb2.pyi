@@ -47,6 +47,8 @@ class _DeviceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceSta
     DEVICE_STATE_FAILED: _DeviceState.ValueType  # 1
     DEVICE_STATE_LOST: _DeviceState.ValueType  # 2
     DEVICE_STATE_RETIRED: _DeviceState.ValueType  # 3
+    DEVICE_STATE_DRAINING: _DeviceState.ValueType  # 4
+    DEVICE_STATE_READ_ONLY: _DeviceState.ValueType  # 5
 
 class DeviceState(_DeviceState, metaclass=_DeviceStateEnumTypeWrapper): ...
 
@@ -54,6 +56,8 @@ DEVICE_STATE_ACTIVE: DeviceState.ValueType  # 0
 DEVICE_STATE_FAILED: DeviceState.ValueType  # 1
 DEVICE_STATE_LOST: DeviceState.ValueType  # 2
 DEVICE_STATE_RETIRED: DeviceState.ValueType  # 3
+DEVICE_STATE_DRAINING: DeviceState.ValueType  # 4
+DEVICE_STATE_READ_ONLY: DeviceState.ValueType  # 5
 Global___DeviceState: _TypeAlias = DeviceState  # noqa: Y015
 
 class _NodeStanding:
@@ -245,6 +249,8 @@ class DeviceRow(_message.Message):
     STATE_SINCE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     RACK_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     device: _builtins.int
     node: _builtins.int
     weight: _builtins.int
@@ -253,6 +259,8 @@ class DeviceRow(_message.Message):
     state_since: _builtins.int
     reason: _builtins.str
     rack: _builtins.str
+    zone: _builtins.str
+    draining: _builtins.bool
     def __init__(
         self,
         *,
@@ -264,10 +272,12 @@ class DeviceRow(_message.Message):
         state_since: _builtins.int = ...,
         reason: _builtins.str = ...,
         rack: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        draining: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "device", b"device", "node", b"node", "rack", b"rack", "reason", b"reason", "state", b"state", "state_since", b"state_since", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "device", b"device", "draining", b"draining", "node", b"node", "rack", b"rack", "reason", b"reason", "state", b"state", "state_since", b"state_since", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,11 +736,13 @@ class AddDevice(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
     RACK_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
     device: _builtins.int
     node: _builtins.int
     weight: _builtins.int
     capacity_bytes: _builtins.int
     rack: _builtins.str
+    zone: _builtins.str
     def __init__(
         self,
         *,
@@ -739,10 +751,11 @@ class AddDevice(_message.Message):
         weight: _builtins.int = ...,
         capacity_bytes: _builtins.int = ...,
         rack: _builtins.str = ...,
+        zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "device", b"device", "node", b"node", "rack", b"rack", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "device", b"device", "node", b"node", "rack", b"rack", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -772,6 +785,28 @@ class SetDeviceState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetDeviceState: _TypeAlias = SetDeviceState  # noqa: Y015
+
+@_typing.final
+class SetDeviceDraining(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    device: _builtins.int
+    draining: _builtins.bool
+    def __init__(
+        self,
+        *,
+        device: _builtins.int = ...,
+        draining: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "draining", b"draining"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDeviceDraining: _TypeAlias = SetDeviceDraining  # noqa: Y015
 
 @_typing.final
 class ApplyLayout(_message.Message):
