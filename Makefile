@@ -95,8 +95,8 @@ MINUTES ?= 10
 history: $(READY) ## clients against real daemons under faults for MINUTES, from SEED if given; checks linearizability
 	$(PY) -m tests.history.run --minutes $(MINUTES) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
-perf: $(READY) ## measure a six-node cluster through S3, consensus beside etcd and PySyncObj, snapshots, and what groups cost
-	$(PY) perf/run.py
+perf: $(READY) ## measure a six-node cluster through S3 beside SeaweedFS and what disk and wire allow, consensus beside etcd and PySyncObj, snapshots, and what groups cost
+	$(PY) perf/bench_store.py
 	$(PY) perf/bench_consensus.py
 	$(PY) perf/bench_snapshot.py
 	$(PY) perf/bench_groups.py

@@ -40,10 +40,13 @@ class Memory:
 class Cluster:
     """The daemons of one `dwctl dev` directory."""
 
+    name = "dwd"
+
     def __init__(self, folder: Path, document: dict[str, Any]) -> None:
         self.folder = folder
         self.s3: dict[str, Any] = document["s3"]
-        self.pids: list[int] = [node["pid"] for node in document["nodes"]]
+        self._nodes: list[dict[str, Any]] = document["nodes"]
+        self.pids: list[int] = [node["pid"] for node in self._nodes]
 
     @classmethod
     def up(cls, folder: Path, *, nodes: int = 6) -> Cluster:
@@ -54,6 +57,14 @@ class Cluster:
     def existing(cls, folder: Path) -> Cluster:
         return cls(folder, json.loads((folder / "cluster.json").read_text()))
 
+    def kill(self, count: int) -> None:
+        """The last `count` nodes; their endpoints are not offered any more."""
+        names = [node["name"] for node in self._nodes[-count:]]
+        for name in names:
+            dwctl(self.folder, "dev", "kill", name, "--dir", str(self.folder))
+        self.s3 = {**self.s3, "endpoints": self.s3["endpoints"][:-count]}
+        self.pids = self.pids[:-count]
+
     def down(self) -> None:
         dwctl(self.folder, "dev", "down", "--dir", str(self.folder), check=False)
 
@@ -62,7 +73,7 @@ class Cluster:
         return sum(cpu_seconds(pid) for pid in self.pids)
 
     def memory(self) -> Memory:
-        found = [_resident(pid) for pid in self.pids]
+        found = [resident_mib(pid) for pid in self.pids]
         return Memory(now_mib=max(now for now, _ in found), peak_mib=max(peak for _, peak in found))
 
     def forget_peak(self) -> None:
@@ -76,6 +87,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
-def _resident(pid: int) -> tuple[float, float]:
+def resident_mib(pid: int) -> tuple[float, float]:
+    """Of a process: now, and at most."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
     return int(lines["VmRSS"].split()[0]) / MIB_KIB, int(lines["VmHWM"].split()[0]) / MIB_KIB

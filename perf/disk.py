@@ -1,6 +1,7 @@
 """What the disk itself does: the yardstick that stands beside every number of the cluster.
 
-Same file system as the cluster's data, same run. A rate is of plain sequential writes that end in one `fdatasync`; a
+Same file system as the cluster's data, same run. A write rate is of plain sequential writes that end in one
+`fdatasync`, a read rate of the same file afterwards without its cached pages where the system lets go of them; a
 latency is of one small overwrite with `fdatasync` in a preallocated file, as a log does it.
 """
 
@@ -24,30 +25,40 @@ class Disk:
     """`write_mb_s` in 10^6 bytes a second; sync times of `SYNC_BYTES` in milliseconds."""
 
     write_mb_s: float
+    read_mb_s: float
     sync_ms_p50: float
     sync_ms_p99: float
 
 
 def measure(folder: Path, *, size: int = 512 * MIB, syncs: int = 100) -> Disk:
     """The best of three, so that a moment's noise of a shared machine does not flatter the cluster."""
-    rates = [_write_rate(folder, size // 3) for _ in range(3)]
+    rates = [_rates(folder, size // 3) for _ in range(3)]
     latencies = sorted(_sync_latencies(folder, syncs))
     return Disk(
-        write_mb_s=max(rates),
+        write_mb_s=max(write for write, _ in rates),
+        read_mb_s=max(read for _, read in rates),
         sync_ms_p50=statistics.median(latencies) * 1e3,
         sync_ms_p99=latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))] * 1e3,
     )
 
 
-def _write_rate(folder: Path, size: int) -> float:
-    chunk = os.urandom(CHUNK_BYTES)
+def _rates(folder: Path, size: int) -> tuple[float, float]:
+    """Of a write and of a read."""
+    chunk, into = os.urandom(CHUNK_BYTES), bytearray(CHUNK_BYTES)
     count = max(1, size // CHUNK_BYTES)
     with _scratch(folder) as handle:
         began = time.perf_counter()
         for _ in range(count):
             os.write(handle, chunk)
         os.fdatasync(handle)
-        return count * CHUNK_BYTES / (time.perf_counter() - began) / 1e6
+        written = time.perf_counter()
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.lseek(handle, 0, os.SEEK_SET)
+        started = time.perf_counter()
+        while os.readv(handle, [into]):
+            pass
+        read = time.perf_counter()
+        return count * CHUNK_BYTES / (written - began) / 1e6, count * CHUNK_BYTES / (read - started) / 1e6
 
 
 def _sync_latencies(folder: Path, count: int) -> Iterator[float]:
