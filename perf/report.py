@@ -137,7 +137,7 @@ class Report:
         for line in (
             _disk_line(disk),
             f"{DATA}+{PARITY}: ISA-L {limits.isal_mb_s:.0f} MB/s as writes call it, pyeclib {limits.pyeclib_mb_s:.0f}",
-            f"one mutual-TLS gRPC stream: {limits.stream_mb_s:.0f} MB/s, {limits.stream_ms_mib:.2f} ms of processor a MiB",
+            f"one mutual-TLS gRPC stream: {limits.stream_mb_s:.0f} MB/s, {limits.stream_ms_mib:.2f} ms of CPU a MiB",
             f"idle: {self.idle_cpu_percent:.1f} % of a core for all daemons, the largest has {self.idle_mib:.0f} MiB",
             f"memory: the largest daemon peaked at {self._peak():.0f} MiB (aim {MEMORY_MIB_MAX})",
             *self.notes,
