@@ -23,7 +23,7 @@ class Handoff:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBlock:
     """The row that makes a block exist. `profile` is the scheme really used ("rs-4-2", "replica-3"); `length` and
-    `crc32c` are of the whole plain block; `missing` lists fragment indexes that are nowhere yet.
+    `crc32c` are of the bytes that were coded into fragments; `missing` lists fragment indexes that are nowhere yet.
     """
 
     block: BlockId
@@ -33,6 +33,15 @@ class StoredBlock:
     layout_epoch: LayoutEpoch
     handoffs: tuple[Handoff, ...] = ()
     missing: tuple[int, ...] = ()
+    plain: int = 0
+    """Bytes of the object that these are, where `packing` made them another number; else 0."""
+    packing: int = 0
+    """How the object's bytes became the block's: opaque here (dwd.objects.core.packing), 0 for as they are."""
+
+    @property
+    def plain_length(self) -> int:
+        """Bytes of the object in this block."""
+        return self.plain if self.packing else self.length
 
     @property
     def needs_repair(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain
 
@@ -221,11 +221,8 @@ def _sound(held: Holdings, device: DeviceId, block: BlockId, index: int) -> bool
 
 
 def _row(row: StoredBlock, plan: _Plan, target: tuple[DeviceId, ...], epoch: LayoutEpoch) -> StoredBlock:
-    return StoredBlock(
-        block=row.block,
-        profile=row.profile,
-        length=row.length,
-        crc32c=row.crc32c,
+    return replace(
+        row,
         layout_epoch=epoch,
         handoffs=tuple(
             Handoff(index=index, device=device)

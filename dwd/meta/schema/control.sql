@@ -55,7 +55,11 @@ CREATE TABLE buckets (
     profile TEXT NOT NULL,
     state INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
-    created INTEGER NOT NULL
+    created INTEGER NOT NULL,
+    compression INTEGER NOT NULL,      -- a zstd level; 0: none
+    encryption INTEGER NOT NULL,       -- of objects whose request says nothing: dwd.meta.core.control.rows.Encryption
+    named_key TEXT NOT NULL,
+    sealed_key BLOB NOT NULL           -- the bucket's key, sealed with the cluster keyring
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX buckets_owner ON buckets (owner, name);
 

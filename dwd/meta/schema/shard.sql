@@ -16,6 +16,7 @@ CREATE TABLE objects (
     blocks BLOB,                       -- up to 64 block ids of 16 bytes
     manifest INTEGER,
     inline_bytes INTEGER NOT NULL,     -- length of the sealed bytes, -1 when not inline
+    sealing BLOB NOT NULL,             -- how its bytes are sealed, with the wrapped key; empty when they are not
     PRIMARY KEY (bucket, key, version)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX objects_changed ON objects (changed);
@@ -38,7 +39,7 @@ CREATE TABLE blocks (
     place INTEGER NOT NULL,            -- 16 placement bits, from the id
     block BLOB NOT NULL,
     profile TEXT NOT NULL,
-    length INTEGER NOT NULL,
+    length INTEGER NOT NULL,           -- of what is coded into fragments
     crc32c INTEGER NOT NULL,
     layout_epoch INTEGER NOT NULL,
     handoffs BLOB,                     -- (fragment u16, device u64)...; NULL when none
@@ -46,6 +47,8 @@ CREATE TABLE blocks (
     refs INTEGER NOT NULL,             -- objects that name it, or 1 for the list that does
     bucket TEXT NOT NULL,              -- the owner written beside its fragments: who stored it first
     key BLOB NOT NULL,
+    plain INTEGER NOT NULL,            -- bytes of the object it holds when packed, else 0
+    packing INTEGER NOT NULL,          -- dwd.objects.core.packing; 0: the object's bytes as they are
     PRIMARY KEY (place, block)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX blocks_repair ON blocks (place, block) WHERE handoffs IS NOT NULL OR missing IS NOT NULL;
@@ -58,14 +61,15 @@ CREATE TABLE lists (
     held INTEGER NOT NULL,             -- 0: leased by a put under way; 1: a part or manifest holds it
     touched INTEGER NOT NULL,          -- stamp of the last command that filled it
     blocks INTEGER NOT NULL,
-    length INTEGER NOT NULL
+    length INTEGER NOT NULL,           -- bytes of the object
+    salt BLOB NOT NULL                 -- of a part's key
 ) STRICT;
 CREATE INDEX lists_leased ON lists (touched) WHERE held = 0;
 
 CREATE TABLE list_rows (
     list INTEGER NOT NULL,
     position INTEGER NOT NULL,         -- blocks before this row
-    start INTEGER NOT NULL,            -- bytes before this row
+    start INTEGER NOT NULL,            -- bytes of the object before this row
     blocks BLOB NOT NULL,              -- ids of 16 bytes
     PRIMARY KEY (list, position)
 ) STRICT, WITHOUT ROWID;
@@ -85,6 +89,7 @@ CREATE TABLE uploads (
     touched INTEGER NOT NULL,
     headers BLOB NOT NULL,
     checksum TEXT NOT NULL,
+    sealing BLOB NOT NULL,             -- of the object it becomes
     PRIMARY KEY (bucket, key, upload)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX uploads_touched ON uploads (touched);
@@ -127,7 +132,9 @@ CREATE TABLE buckets (
     sealed INTEGER NOT NULL,           -- so are writes under `epoch` itself while this is 1
     objects INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
-    uploads INTEGER NOT NULL
+    uploads INTEGER NOT NULL,
+    packed INTEGER NOT NULL,           -- bytes of objects in its blocks, each block once
+    stored INTEGER NOT NULL            -- what compression and encryption made of them
 ) STRICT, WITHOUT ROWID;
 
 -- How many block rows name each layout: one that none names may be forgotten.

@@ -41,6 +41,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return layouts.retire_layouts(control, command, at)
         case commands.CreateBucket():
             return buckets.create_bucket(control, command, at)
+        case commands.SetBucketAtRest():
+            return buckets.set_bucket_at_rest(control, command, at)
         case commands.BeginDeleteBucket():
             return buckets.begin_delete_bucket(control, command, at)
         case commands.CancelDeleteBucket():

@@ -1,15 +1,23 @@
-"""CreateBucket, and the three steps of deleting one: begin, then cancel or finish."""
+"""CreateBucket, SetBucketAtRest, and the three steps of deleting one: begin, then cancel or finish."""
 
 from __future__ import annotations
 
 from dwd.base.errors import AlreadyExists, Busy, Conflict, InvalidArgument, NotFound
-from dwd.meta.core.control.commands import BeginDeleteBucket, CancelDeleteBucket, CreateBucket, FinishDeleteBucket
-from dwd.meta.core.control.rows import BucketState
+from dwd.meta.core.control.commands import (
+    BeginDeleteBucket,
+    CancelDeleteBucket,
+    CreateBucket,
+    FinishDeleteBucket,
+    SetBucketAtRest,
+)
+from dwd.meta.core.control.rows import AtRest, BucketState, Encryption
 from dwd.meta.core.control.state import Control, Part, check_name
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.tx import At
 
 BUCKETS_MAX = 100_000
+COMPRESSION_LEVEL_MAX = 19
+SEALED_KEY_BYTES_MAX = 256
 PROFILE_CHARACTERS_MAX = 32
 
 
@@ -17,6 +25,9 @@ def create_bucket(control: Control, command: CreateBucket, at: At) -> Receipt:
     check_name(command.name, "a bucket's name")
     if "/" in command.name or len(command.profile) > PROFILE_CHARACTERS_MAX:
         raise InvalidArgument("meta.bucket_name", "not a bucket name or profile")
+    _check_at_rest(command.at_rest)
+    if len(command.sealed_key) > SEALED_KEY_BYTES_MAX:
+        raise InvalidArgument("meta.blob_length", "not a sealed key of a bucket")
     row = control.tx.row("SELECT owner, state FROM buckets WHERE name = ?", (command.name,))
     if row is not None:
         if row[0] == command.owner:
@@ -28,11 +39,49 @@ def create_bucket(control: Control, command: CreateBucket, at: At) -> Receipt:
     if count[0] >= BUCKETS_MAX:
         raise Busy("meta.buckets", f"there may be {BUCKETS_MAX} buckets")
     control.tx.run(
-        "INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?)",
-        (command.name, command.owner, command.profile, BucketState.ACTIVE, at.index, at.stamp),
+        "INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            command.name,
+            command.owner,
+            command.profile,
+            BucketState.ACTIVE,
+            at.index,
+            at.stamp,
+            command.at_rest.compression,
+            command.at_rest.encryption,
+            command.at_rest.named_key,
+            command.sealed_key,
+        ),
     )
     control.touched.add(Part.BUCKETS)
     return Receipt(index=at.index, stamp=at.stamp, count=at.index)
+
+
+def set_bucket_at_rest(control: Control, command: SetBucketAtRest, at: At) -> Receipt:
+    _check_at_rest(command.at_rest)
+    row = control.tx.row(
+        "SELECT state, epoch, compression, encryption, named_key FROM buckets WHERE name = ?", (command.name,)
+    )
+    if row is None:
+        raise NotFound("objects.no_such_bucket", f"there is no bucket {command.name}")
+    if row[0] != BucketState.ACTIVE or (command.epoch and command.epoch != row[1]):
+        raise Conflict("meta.bucket_changed", f"bucket {command.name} changed meanwhile", epoch=row[1])
+    wanted = (command.at_rest.compression, command.at_rest.encryption, command.at_rest.named_key)
+    if tuple(row[2:]) == wanted:
+        return Receipt(index=at.index, stamp=at.stamp, existed=True, count=row[1])
+    control.tx.run(
+        "UPDATE buckets SET compression = ?, encryption = ?, named_key = ?, epoch = ? WHERE name = ?",
+        (*wanted, at.index, command.name),
+    )
+    control.touched.add(Part.BUCKETS)
+    return Receipt(index=at.index, stamp=at.stamp, existed=True, count=at.index)
+
+
+def _check_at_rest(at_rest: AtRest) -> None:
+    if not 0 <= at_rest.compression <= COMPRESSION_LEVEL_MAX:
+        raise InvalidArgument("meta.compression", f"a compression level is between 0 and {COMPRESSION_LEVEL_MAX}")
+    if (at_rest.encryption is Encryption.NAMED_KEY) != bool(at_rest.named_key):
+        raise InvalidArgument("meta.named_key", "encryption with a named key, and no other, names one")
 
 
 def begin_delete_bucket(control: Control, command: BeginDeleteBucket, at: At) -> Receipt:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from dwd.base.ids import ClusterId, DeviceId, LayoutEpoch, NodeId, ShardEpoch
 from dwd.meta.core.control.rows import (
+    PLAIN,
+    AtRest,
     DeviceState,
     Domain,
     Liveness,
@@ -152,6 +154,20 @@ class CreateBucket:
     name: str
     owner: str
     profile: str
+    at_rest: AtRest = PLAIN
+    sealed_key: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetBucketAtRest:
+    """Of objects stored from now on, under a new epoch (Receipt.count) that the shards are to be told; nothing happens
+    where it is so already. Refused: NotFound; Conflict meta.bucket_changed (`epoch`, if given, is not the present one,
+    or the bucket is being deleted); NotFound meta.no_such_key.
+    """
+
+    name: str
+    at_rest: AtRest
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +295,7 @@ ControlCommand = (
     | ApplyLayout
     | RetireLayouts
     | CreateBucket
+    | SetBucketAtRest
     | BeginDeleteBucket
     | CancelDeleteBucket
     | FinishDeleteBucket

@@ -7,12 +7,14 @@ from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, Shar
 from dwd.meta.core.control import queries
 from dwd.meta.core.control.rows import (
     AccessKeyRow,
+    AtRest,
     BucketRow,
     BucketState,
     ClusterRow,
     DeviceRow,
     DeviceState,
     Domain,
+    Encryption,
     JoinTokenRow,
     LayoutRow,
     Liveness,
@@ -132,6 +134,11 @@ def _device(row: Row) -> DeviceRow:
     )
 
 
+_BUCKETS = (
+    "SELECT name, owner, profile, state, epoch, created, compression, encryption, named_key, sealed_key FROM buckets"
+)
+
+
 def _bucket(row: Row) -> BucketRow:
     return BucketRow(
         name=row[0],
@@ -140,18 +147,20 @@ def _bucket(row: Row) -> BucketRow:
         state=BucketState(row[3]),
         epoch=row[4],
         created=Stamp(row[5]),
+        at_rest=AtRest(compression=row[6], encryption=Encryption(row[7]), named_key=row[8]),
+        sealed_key=row[9],
     )
 
 
 def bucket(reader: Reader, name: str) -> BucketRow | None:
-    row = reader.row("SELECT name, owner, profile, state, epoch, created FROM buckets WHERE name = ?", (name,))
+    row = reader.row(_BUCKETS + " WHERE name = ?", (name,))
     return None if row is None else _bucket(row)
 
 
 def deleting_buckets(reader: Reader) -> tuple[BucketRow, ...]:
     """Those whose deletion somebody began: few, however many buckets there are."""
     rows = reader.rows(
-        "SELECT name, owner, profile, state, epoch, created FROM buckets WHERE state = ? ORDER BY name",
+        _BUCKETS + " WHERE state = ? ORDER BY name",
         (BucketState.DELETING,),
     )
     return tuple(_bucket(row) for row in rows)
@@ -161,8 +170,7 @@ def buckets(reader: Reader, query: queries.ListBuckets) -> queries.BucketsAnswer
     limit = max(1, min(query.limit, PAGE_MAX))
     rows = list(
         reader.rows(
-            "SELECT name, owner, profile, state, epoch, created FROM buckets"
-            " WHERE name > ?1 AND (?2 = '' OR owner = ?2) ORDER BY name LIMIT ?3",
+            _BUCKETS + " WHERE name > ?1 AND (?2 = '' OR owner = ?2) ORDER BY name LIMIT ?3",
             (query.after, query.owner, limit + 1),
         )
     )

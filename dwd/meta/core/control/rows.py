@@ -46,6 +46,31 @@ class BucketState(IntEnum):
     """Shards are being sealed and checked for emptiness; refuses writes, may become ACTIVE again."""
 
 
+class Encryption(IntEnum):
+    """What a bucket asks of new objects whose request says nothing of it."""
+
+    OFF = 0
+    """Blocks as they are; inline bytes are sealed in any case."""
+    ON = 1
+    """Under a data key of the object, wrapped by the bucket's."""
+    NAMED_KEY = 2
+    """Wrapped by a named key of the cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtRest:
+    """How the objects of a bucket lie on devices."""
+
+    compression: int = 0
+    """A zstd level; 0 is off."""
+    encryption: Encryption = Encryption.OFF
+    named_key: str = ""
+
+
+PLAIN = AtRest()
+"""Blocks as they are."""
+
+
 class Standing(IntEnum):
     """Of users and access keys."""
 
@@ -134,6 +159,9 @@ class BucketRow:
     epoch: int
     """Log index of the last change that shards must know; every shard command carries it."""
     created: Stamp
+    at_rest: AtRest = PLAIN
+    sealed_key: bytes = field(default=b"", repr=False)
+    """The bucket's key, sealed with the cluster keyring (dwd.security.data_keys)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

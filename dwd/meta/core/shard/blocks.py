@@ -25,14 +25,15 @@ FIRST_NAMED_MS_MAX = ORPHAN_GRACE_MS // 2
 PROFILE_CHARACTERS_MAX = 32
 FRAGMENTS_MAX = 256
 
-COLUMNS = "block, profile, length, crc32c, layout_epoch, handoffs, missing"
+PLACE_COLUMNS = "block, profile, length, crc32c, layout_epoch, handoffs, missing"
+COLUMNS = f"{PLACE_COLUMNS}, plain, packing"
 _HANDOFF = struct.Struct(">HQ")
 _STAMP = struct.Struct(">Q")
 
 
 def stored_block(row: Row) -> StoredBlock:
     """From COLUMNS."""
-    block, profile, length, crc32c, epoch, handoffs, missing = row[:7]
+    block, profile, length, crc32c, epoch, handoffs, missing, plain, packing = row[:9]
     return StoredBlock(
         block=BlockId(block),
         profile=profile,
@@ -41,6 +42,8 @@ def stored_block(row: Row) -> StoredBlock:
         layout_epoch=LayoutEpoch(epoch),
         handoffs=() if handoffs is None else decode_handoffs(handoffs),
         missing=() if missing is None else tuple(missing),
+        plain=plain,
+        packing=packing,
     )
 
 
@@ -92,6 +95,8 @@ def check_new(shard: Shard, blocks: Sequence[StoredBlock], at: At) -> None:
 def check_shape(stored: StoredBlock) -> None:
     if len(stored.block) != BLOCK_ID_BYTES or not 0 < len(stored.profile) <= PROFILE_CHARACTERS_MAX:
         raise InvalidArgument("meta.block_malformed", "a block needs an id of 16 bytes and a profile")
+    if stored.plain < 0 or stored.packing < 0 or (stored.packing == 0) != (stored.plain == 0):
+        raise InvalidArgument("meta.block_malformed", "a packed block, and no other, says how many bytes it holds")
     if stored.length <= 0 or not 0 <= stored.crc32c < 1 << 32 or stored.layout_epoch < 0:
         raise InvalidArgument("meta.block_malformed", "a block's length, checksum or layout is out of bounds")
     indexes = [h.index for h in stored.handoffs] + list(stored.missing)
@@ -102,7 +107,7 @@ def check_shape(stored: StoredBlock) -> None:
 def add(shard: Shard, blocks: Sequence[StoredBlock], bucket: str, key: bytes) -> None:
     """Write rows with one reference. They passed `check_new`."""
     shard.tx.run_many(
-        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
+        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
         [
             (
                 placement_of(b.block),
@@ -115,12 +120,15 @@ def add(shard: Shard, blocks: Sequence[StoredBlock], bucket: str, key: bytes) ->
                 bytes(b.missing) if b.missing else None,
                 bucket,
                 key,
+                b.plain,
+                b.packing,
             )
             for b in blocks
         ],
     )
     for b in blocks:
         shard.use_layout(b.layout_epoch, 1)
+        shard.use(bucket, packed=b.plain_length, stored=b.length)
         if b.needs_repair:
             shard.count("degraded", 1)
 
@@ -135,12 +143,13 @@ def release(shard: Shard, block: BlockId, at: At) -> None:
     row = find_block(shard.tx, block)
     if row is None:
         raise InvariantViolation("an object names a block that is not there", block=block.hex())
-    if row[7] > 1:
+    if row[9] > 1:
         shard.tx.run("UPDATE blocks SET refs = refs - 1 WHERE place = ? AND block = ?", (placement_of(block), block))
         return
     shard.tx.run("DELETE FROM blocks WHERE place = ? AND block = ?", (placement_of(block), block))
     shard.tx.run("INSERT INTO gc VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row[0], at.stamp, *row[1:7]))
     shard.use_layout(LayoutEpoch(row[4]), -1)
+    shard.use(row[10], packed=-(row[7] or row[2]), stored=-row[2])
     shard.count("gc", 1)
     if row[5] is not None or row[6] is not None:
         shard.count("degraded", -1)
@@ -149,7 +158,7 @@ def release(shard: Shard, block: BlockId, at: At) -> None:
 def update_block(shard: Shard, command: UpdateBlock, at: At) -> Receipt:
     old, new = command.old, command.new
     check_shape(new)
-    if (old.block, old.length, old.crc32c) != (new.block, new.length, new.crc32c):
+    if _identity(old) != _identity(new):
         raise InvalidArgument("meta.block_identity", "repair changes where a block is, never what it is")
     row = find_block(shard.tx, old.block)
     if row is None:
@@ -173,6 +182,10 @@ def update_block(shard: Shard, command: UpdateBlock, at: At) -> Receipt:
         shard.use_layout(new.layout_epoch, 1)
         shard.count("degraded", int(new.needs_repair) - int(old.needs_repair))
     return Receipt(index=at.index, stamp=at.stamp)
+
+
+def _identity(stored: StoredBlock) -> tuple[object, ...]:
+    return stored.block, stored.length, stored.crc32c, stored.plain, stored.packing
 
 
 def ack_gc(shard: Shard, command: AckGc, at: At) -> Receipt:

@@ -14,6 +14,8 @@ from dwd.base.ids import BlockId, Stamp
 INLINE_BLOCKS_MAX = 64
 """Blocks a command may carry; an object of more stages them in a list first."""
 PARTS_MAX = 10_000
+SEALING_BYTES_MAX = 512
+SALT_BYTES_MAX = 32
 PART_BYTES_MIN = 5 * 1024 * 1024
 """Of every part but the last."""
 
@@ -50,6 +52,8 @@ class PutObject:
     staged: int = 0
     precondition: Precondition = Precondition()
     part_count: int = 0
+    sealing: bytes = field(default=b"", repr=False)
+    """How the bytes are sealed, with the wrapped key: opaque here, at most SEALING_BYTES_MAX."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,8 @@ class CopyInsideShard:
     headers: bytes | None = None
     checksum: str | None = None
     precondition: Precondition = Precondition()
+    sealing: bytes | None = field(default=None, repr=False)
+    """The source's, wrapped anew for this key. None keeps it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,8 @@ class CreateUpload:
     headers: bytes = b""
     checksum: str = ""
     """Opaque: what the client wants computed."""
+    sealing: bytes = field(default=b"", repr=False)
+    """Of the object it becomes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +141,8 @@ class PutPart:
     checksum: str = ""
     staged: int
     blocks: tuple[StoredBlock, ...] = ()
+    salt: bytes = b""
+    """What makes the part's key out of the upload's; opaque here, at most SALT_BYTES_MAX."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ class Staged:
     key: bytes
     blocks: int
     length: int
+    """Bytes of the object."""
     new: bool = False
 
 
@@ -50,12 +51,12 @@ def find_or_new(shard: Shard, target: int, bucket: str, key: bytes) -> Staged:
     return find_leased(shard, target, bucket, key)
 
 
-def append(shard: Shard, staged: Staged, more: Sequence[StoredBlock], at: At, *, hold: bool) -> None:
+def append(shard: Shard, staged: Staged, more: Sequence[StoredBlock], at: At, *, hold: bool, salt: bytes = b"") -> None:
     """Add blocks that passed `check_new`, and end the lease when `hold`."""
-    length = staged.length + sum(b.length for b in more)
+    length = staged.length + sum(b.plain_length for b in more)
     shard.tx.run(
-        "INSERT OR REPLACE INTO lists VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (staged.list, staged.bucket, staged.key, int(hold), at.stamp, staged.blocks + len(more), length),
+        "INSERT OR REPLACE INTO lists VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (staged.list, staged.bucket, staged.key, int(hold), at.stamp, staged.blocks + len(more), length, salt),
     )
     if more:
         blocks.add(shard, more, staged.bucket, staged.key)

@@ -15,7 +15,7 @@ from dwd.meta.core.tx import At, Reader, Row
 
 COLUMNS = (
     "bucket, key, size, etag, modified, changed, headers, checksum, part_count, manifest, inline_bytes, inline_id,"
-    " blocks"
+    " blocks, sealing"
 )
 
 
@@ -31,6 +31,7 @@ class Present:
     inline_id: int | None
     blocks: bytes | None
     manifest: int | None
+    sealing: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class NewObject:
     headers: bytes
     checksum: str
     part_count: int
+    sealing: bytes = b""
     inline: bytes | None = None
     blocks: bytes | None = None
     manifest: int | None = None
@@ -49,7 +51,7 @@ class NewObject:
 
 def find(reader: Reader, bucket: str, key: bytes) -> Present | None:
     row = reader.row(
-        "SELECT size, etag, part_count, headers, checksum, inline_id, blocks, manifest FROM objects"
+        "SELECT size, etag, part_count, headers, checksum, inline_id, blocks, manifest, sealing FROM objects"
         " WHERE bucket = ? AND key = ? AND version = 0",
         (bucket, key),
     )
@@ -64,6 +66,7 @@ def find(reader: Reader, bucket: str, key: bytes) -> Present | None:
         inline_id=row[5],
         blocks=row[6],
         manifest=row[7],
+        sealing=row[8],
     )
 
 
@@ -81,6 +84,7 @@ def object_row(row: Row) -> ObjectRow:
         part_count=row[8],
         manifest=row[9] or 0,
         inline_bytes=row[10],
+        sealing=row[13],
     )
 
 
@@ -106,7 +110,7 @@ def write(shard: Shard, bucket: str, key: bytes, new: NewObject, old: Present | 
         inline_id = at.index
         shard.tx.run("INSERT INTO inline_data VALUES (?, ?)", (at.index, new.inline))
     shard.tx.run(
-        "INSERT OR REPLACE INTO objects VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO objects VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             bucket,
             key,
@@ -121,6 +125,7 @@ def write(shard: Shard, bucket: str, key: bytes, new: NewObject, old: Present | 
             new.blocks,
             new.manifest,
             -1 if new.inline is None else len(new.inline),
+            new.sealing,
         ),
     )
     if old is None:

@@ -8,10 +8,10 @@ from dwd.base.units import KIB
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard import blocks, lists, objects
 from dwd.meta.core.shard.commands import INLINE_BLOCKS_MAX, CopyInsideShard, DeleteObject, PutObject
-from dwd.meta.core.shard.state import Shard, check_facts
+from dwd.meta.core.shard.state import Shard, check_facts, check_sealing
 from dwd.meta.core.tx import At
 
-SEALING_BYTES_MAX = 1 * KIB
+INLINE_SEALING_BYTES_MAX = 1 * KIB
 """What sealing may add to inline bytes."""
 
 
@@ -19,6 +19,7 @@ def put_object(shard: Shard, command: PutObject, at: At) -> Receipt:
     key = command.key.encode()
     shard.admit(command.bucket, key, command.bucket_epoch)
     check_facts(size=command.size, etag=command.etag, headers=command.headers, checksum=command.checksum)
+    check_sealing(command.sealing)
     staged = _check_source(shard, command, key, at)
     old = objects.find(shard.tx, command.bucket, key)
     objects.judge(command.precondition, old)
@@ -34,6 +35,7 @@ def put_object(shard: Shard, command: PutObject, at: At) -> Receipt:
         headers=command.headers,
         checksum=command.checksum,
         part_count=command.part_count,
+        sealing=command.sealing,
         inline=command.inline,
         blocks=blocks.join_ids(command.blocks) if staged is None and command.blocks else None,
         manifest=None if staged is None else staged.list,
@@ -47,7 +49,7 @@ def _check_source(shard: Shard, command: PutObject, key: bytes, at: At) -> lists
     if command.inline is not None:
         if command.blocks or command.staged:
             raise InvalidArgument("meta.two_sources", "an object is inline or in blocks, not both")
-        if command.size > INLINE_BYTES_MAX or len(command.inline) > INLINE_BYTES_MAX + SEALING_BYTES_MAX:
+        if command.size > INLINE_BYTES_MAX or len(command.inline) > INLINE_BYTES_MAX + INLINE_SEALING_BYTES_MAX:
             raise InvalidArgument("meta.inline_length", f"more than {INLINE_BYTES_MAX} inline bytes")
         return None
     if not command.blocks and not command.staged:
@@ -56,7 +58,7 @@ def _check_source(shard: Shard, command: PutObject, key: bytes, at: At) -> lists
         raise InvalidArgument("meta.object_too_large", f"more than {INLINE_BLOCKS_MAX} blocks must be staged")
     blocks.check_new(shard, command.blocks, at)
     staged = lists.find_leased(shard, command.staged, command.bucket, key) if command.staged else None
-    length = sum(b.length for b in command.blocks) + (0 if staged is None else staged.length)
+    length = sum(b.plain_length for b in command.blocks) + (0 if staged is None else staged.length)
     if length != command.size:
         raise InvalidArgument("meta.length", f"the blocks hold {length} bytes, the object says {command.size}")
     return staged
@@ -86,6 +88,8 @@ def copy_inside_shard(shard: Shard, command: CopyInsideShard, at: At) -> Receipt
         raise InvalidArgument("meta.copy_onto_itself", "a copy onto itself must change the headers")
     headers = source.headers if command.headers is None else command.headers
     checksum = source.checksum if command.checksum is None else command.checksum
+    sealing = source.sealing if command.sealing is None else command.sealing
+    check_sealing(sealing)
     check_facts(size=source.size, etag=source.etag, headers=headers, checksum=checksum)
     old = objects.find(shard.tx, command.bucket, key)
     objects.judge(command.precondition, old)
@@ -103,6 +107,7 @@ def copy_inside_shard(shard: Shard, command: CopyInsideShard, at: At) -> Receipt
         part_count=source.part_count,
         blocks=source.blocks,
         manifest=source.manifest,
+        sealing=sealing,
     )
     objects.write(shard, command.bucket, key, new, old, at)
     return Receipt(index=at.index, stamp=at.stamp, existed=old is not None, size=source.size)

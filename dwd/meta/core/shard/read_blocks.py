@@ -30,12 +30,12 @@ def gc_page(reader: Reader, query: GcPage) -> GcAnswer:
     limit = page_limit(query.limit)
     rows = list(
         reader.rows(
-            f"SELECT {blocks.COLUMNS}, since FROM gc WHERE block > ? AND since < ? ORDER BY block LIMIT ?",  # noqa: S608
+            f"SELECT {blocks.PLACE_COLUMNS}, 0, 0, since FROM gc WHERE block > ? AND since < ? ORDER BY block LIMIT ?",  # noqa: S608
             (query.after, query.before, limit + 1),
         )
     )
     return GcAnswer(
-        rows=tuple(GcRow(stored=blocks.stored_block(row), since=Stamp(row[7])) for row in rows[:limit]),
+        rows=tuple(GcRow(stored=blocks.stored_block(row), since=Stamp(row[9])) for row in rows[:limit]),
         more=len(rows) > limit,
     )
 
@@ -74,18 +74,20 @@ def _page(rows: list[Row], limit: int) -> BlockPageAnswer:
 
 
 def _owned(row: Row) -> OwnedBlock:
-    return OwnedBlock(stored=blocks.stored_block(row), bucket=row[8], key=row[9].decode())
+    return OwnedBlock(stored=blocks.stored_block(row), bucket=row[10], key=row[11].decode())
 
 
 def usage(reader: Reader, query: GetUsage) -> UsageAnswer:
     limit = page_limit(query.limit)
-    sql = "SELECT bucket, objects, bytes, uploads FROM buckets WHERE "
+    sql = "SELECT bucket, objects, bytes, uploads, packed, stored FROM buckets WHERE "
     if query.bucket:
         rows = list(reader.rows(sql + "bucket = ?", (query.bucket,)))
     else:
         rows = list(reader.rows(sql + "bucket > ? ORDER BY bucket LIMIT ?", (query.after, limit + 1)))
     return UsageAnswer(
-        buckets=tuple(Usage(bucket=b, objects=o, bytes=s, uploads=u) for b, o, s, u in rows[:limit]),
+        buckets=tuple(
+            Usage(bucket=b, objects=o, bytes=s, uploads=u, packed=p, stored=t) for b, o, s, u, p, t in rows[:limit]
+        ),
         more=len(rows) > limit,
     )
 

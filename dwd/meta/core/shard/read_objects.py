@@ -121,7 +121,7 @@ def _walk(reader: Reader, row: Row, offset: int) -> Iterator[PlacedBlock]:
     if row[_MANIFEST] is not None:
         yield from _walk_manifest(reader, row[_MANIFEST], offset)
     elif row[_BLOCKS] is not None:
-        yield from _place(reader, row[_BLOCKS], 0)
+        yield from _place(reader, row[_BLOCKS], 0, 0, b"")
 
 
 def _walk_manifest(reader: Reader, manifest: int, offset: int) -> Iterator[PlacedBlock]:
@@ -134,22 +134,25 @@ def _walk_manifest(reader: Reader, manifest: int, offset: int) -> Iterator[Place
 
 
 def _walk_list(reader: Reader, target: int, base: int, within: int) -> Iterator[PlacedBlock]:
+    found = reader.row("SELECT salt FROM lists WHERE list = ?", (target,))
+    salt = b"" if found is None else found[0]
     starts = [row[0] for row in reader.rows("SELECT start FROM list_rows WHERE list = ? ORDER BY position", (target,))]
     for start in starts[max(0, bisect_right(starts, within) - 1) :]:
         row = reader.row("SELECT blocks FROM list_rows WHERE list = ? AND start = ?", (target, start))
         if row is None:
             raise NotFound("meta.no_such_manifest", "the object was replaced while it was read")
-        yield from _place(reader, row[0], base + start)
+        yield from _place(reader, row[0], base, start, salt)
 
 
-def _place(reader: Reader, ids: bytes, offset: int) -> Iterator[PlacedBlock]:
+def _place(reader: Reader, ids: bytes, base: int, within: int, salt: bytes) -> Iterator[PlacedBlock]:
+    """The blocks that begin `within` bytes behind `base`."""
     for block in blocks.split_ids(ids):
         row = blocks.find_block(reader, BlockId(block))
         if row is None:
             raise NotFound("meta.no_such_manifest", "the object was replaced while it was read")
-        owned = OwnedBlock(stored=blocks.stored_block(row), bucket=row[8], key=row[9].decode())
-        yield PlacedBlock(offset=offset, owned=owned)
-        offset += owned.stored.length
+        owned = OwnedBlock(stored=blocks.stored_block(row), bucket=row[10], key=row[11].decode())
+        yield PlacedBlock(offset=base + within, owned=owned, within=within, salt=salt)
+        within += owned.stored.plain_length
 
 
 def _cover(walk: Iterator[PlacedBlock], offset: int, end: int, limit: int) -> tuple[tuple[PlacedBlock, ...], bool]:
@@ -158,7 +161,7 @@ def _cover(walk: Iterator[PlacedBlock], offset: int, end: int, limit: int) -> tu
     for placed in walk:
         if placed.offset >= end:
             break
-        if placed.offset + placed.owned.stored.length <= offset:
+        if placed.offset + placed.owned.stored.plain_length <= offset:
             continue
         if len(covering) == limit:
             return tuple(covering), True

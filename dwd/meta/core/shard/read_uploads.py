@@ -16,7 +16,7 @@ from dwd.meta.core.shard.read_objects import page_limit
 from dwd.meta.core.shard.rows import PartRow, UploadRow
 from dwd.meta.core.tx import Reader, Row
 
-_COLUMNS = "bucket, key, upload, initiated, headers, checksum"
+_COLUMNS = "bucket, key, upload, initiated, headers, checksum, sealing"
 
 
 def get_upload(reader: Reader, query: GetUpload) -> UploadAnswer:
@@ -84,5 +84,11 @@ def _answer(found: list[Row], prefixes: list[bytes], *, truncated: bool) -> Uplo
 
 def _upload(row: Row) -> UploadRow:
     return UploadRow(
-        bucket=row[0], key=row[1].decode(), upload=row[2], initiated=Stamp(row[3]), headers=row[4], checksum=row[5]
+        bucket=row[0],
+        key=row[1].decode(),
+        upload=row[2],
+        initiated=Stamp(row[3]),
+        headers=row[4],
+        checksum=row[5],
+        sealing=row[6],
     )

@@ -34,6 +34,8 @@ class ObjectRow:
     """The id of the block lists of a large or multipart object; 0 when inline or its blocks come with the row."""
     inline_bytes: int
     """Length of the sealed inline bytes; -1 when there are none."""
+    sealing: bytes = field(default=b"", repr=False)
+    """How its bytes are sealed, with the wrapped key; opaque here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class UploadRow:
     initiated: Stamp
     headers: bytes
     checksum: str
+    sealing: bytes = field(default=b"", repr=False)
+    """Of the object it becomes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +69,14 @@ class GcRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedBlock:
-    """A block of a bytes range of an object: it covers [offset, offset + stored.length) of the object."""
+    """A block of a bytes range of an object: it covers [offset, offset + stored.plain_length) of the object, the bytes
+    from `within` of what was written as one: the object, or a part, whose salt comes along.
+    """
 
     offset: int
     owned: OwnedBlock
+    within: int = 0
+    salt: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,10 @@ class Usage:
     objects: int
     bytes: int
     uploads: int
+    packed: int = 0
+    """Bytes of objects that lie in blocks, each block once."""
+    stored: int = 0
+    """What compression and encryption made of them, before they were coded into fragments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

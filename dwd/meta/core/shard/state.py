@@ -9,6 +9,7 @@ from __future__ import annotations
 from dwd.base.errors import Busy, Conflict, InvalidArgument, InvariantViolation
 from dwd.base.ids import LayoutEpoch
 from dwd.base.limits import KEY_BYTES_MAX
+from dwd.meta.core.shard.commands import SALT_BYTES_MAX, SEALING_BYTES_MAX
 from dwd.meta.core.tx import Tx
 
 BUCKET_NAME_BYTES_MAX = 255
@@ -31,11 +32,16 @@ class Shard:
         self._counters: dict[str, int] = {}
         self._gates: dict[str, tuple[int, bool]] = {}
 
-    def use(self, bucket: str, *, objects: int = 0, size: int = 0, uploads: int = 0) -> None:
-        counts = self._usage.setdefault(bucket, [0, 0, 0])
+    def use(
+        self, bucket: str, *, objects: int = 0, size: int = 0, uploads: int = 0, packed: int = 0, stored: int = 0
+    ) -> None:
+        """`packed` of the bytes of objects became `stored` bytes of blocks."""
+        counts = self._usage.setdefault(bucket, [0, 0, 0, 0, 0])
         counts[0] += objects
         counts[1] += size
         counts[2] += uploads
+        counts[3] += packed
+        counts[4] += stored
 
     def use_layout(self, epoch: LayoutEpoch, blocks: int) -> None:
         self._layouts[epoch] = self._layouts.get(epoch, 0) + blocks
@@ -48,14 +54,16 @@ class Shard:
         """Write the counts of the batch."""
         tx = self.tx
         if self._usage:
-            for bucket, (objects, size, uploads) in self._usage.items():
+            for bucket, counts in self._usage.items():
                 tx.run(
-                    "INSERT INTO buckets VALUES (?1, 0, 0, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET"
-                    " objects = objects + ?2, bytes = bytes + ?3, uploads = uploads + ?4",
-                    (bucket, objects, size, uploads),
+                    "INSERT INTO buckets VALUES (?1, 0, 0, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"
+                    " objects = objects + ?2, bytes = bytes + ?3, uploads = uploads + ?4, packed = packed + ?5,"
+                    " stored = stored + ?6",
+                    (bucket, *counts),
                 )
                 tx.run(
-                    "DELETE FROM buckets WHERE bucket = ? AND epoch = 0 AND objects = 0 AND bytes = 0 AND uploads = 0",
+                    "DELETE FROM buckets WHERE bucket = ? AND epoch = 0 AND objects = 0 AND bytes = 0 AND uploads = 0"
+                    " AND packed = 0 AND stored = 0",
                     (bucket,),
                 )
             self._usage.clear()
@@ -74,7 +82,7 @@ class Shard:
 
     def set_gate(self, bucket: str, epoch: int, *, sealed: bool) -> None:
         self.tx.run(
-            "INSERT INTO buckets VALUES (?1, ?2, ?3, 0, 0, 0) ON CONFLICT DO UPDATE SET epoch = ?2, sealed = ?3",
+            "INSERT INTO buckets VALUES (?1, ?2, ?3, 0, 0, 0, 0, 0) ON CONFLICT DO UPDATE SET epoch = ?2, sealed = ?3",
             (bucket, epoch, int(sealed)),
         )
         self._gates.pop(bucket, None)
@@ -111,6 +119,12 @@ def check_facts(*, size: int, etag: str, headers: bytes, checksum: str) -> None:
         raise InvalidArgument("meta.headers_length", f"headers take more than {HEADERS_BYTES_MAX} bytes")
     if len(etag) > ETAG_CHARACTERS_MAX or len(checksum) > CHECKSUM_CHARACTERS_MAX:
         raise InvalidArgument("meta.facts_length", "an etag or checksum is too long")
+
+
+def check_sealing(sealing: bytes, salt: bytes = b"") -> None:
+    """Bounds of what says how an object's bytes are sealed."""
+    if len(sealing) > SEALING_BYTES_MAX or len(salt) > SALT_BYTES_MAX:
+        raise InvalidArgument("meta.sealing_length", "what says how bytes are sealed is too long")
 
 
 def require_one(changed: int, what: str) -> None:

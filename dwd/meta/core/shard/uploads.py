@@ -20,7 +20,7 @@ from dwd.meta.core.shard.commands import (
     CreateUpload,
     PutPart,
 )
-from dwd.meta.core.shard.state import Shard, check_facts
+from dwd.meta.core.shard.state import Shard, check_facts, check_sealing
 from dwd.meta.core.tx import At
 
 UPLOADS_PER_KEY_MAX = 1_000
@@ -30,11 +30,14 @@ _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Upload:
     headers: bytes
+    sealing: bytes
 
 
 def _find(shard: Shard, bucket: str, key: bytes, upload: str) -> _Upload | None:
-    row = shard.tx.row("SELECT headers FROM uploads WHERE bucket = ? AND key = ? AND upload = ?", (bucket, key, upload))
-    return None if row is None else _Upload(headers=row[0])
+    row = shard.tx.row(
+        "SELECT headers, sealing FROM uploads WHERE bucket = ? AND key = ? AND upload = ?", (bucket, key, upload)
+    )
+    return None if row is None else _Upload(headers=row[0], sealing=row[1])
 
 
 def _require(shard: Shard, bucket: str, key: bytes, upload: str) -> _Upload:
@@ -48,6 +51,7 @@ def create_upload(shard: Shard, command: CreateUpload, at: At) -> Receipt:
     key = command.key.encode()
     shard.admit(command.bucket, key, command.bucket_epoch)
     check_facts(size=0, etag="", headers=command.headers, checksum=command.checksum)
+    check_sealing(command.sealing)
     if _UPLOAD_ID.fullmatch(command.upload) is None:
         raise InvalidArgument("meta.upload_id", "an upload id has 32 lower-case hex digits")
     taken = shard.tx.row("SELECT 1 FROM parts WHERE upload = ? LIMIT 1", (command.upload,))
@@ -58,8 +62,8 @@ def create_upload(shard: Shard, command: CreateUpload, at: At) -> Receipt:
         raise Busy("meta.uploads_per_key", f"a key may have {UPLOADS_PER_KEY_MAX} uploads at a time")
 
     shard.tx.run(
-        "INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (command.bucket, key, command.upload, at.stamp, at.stamp, command.headers, command.checksum),
+        "INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (command.bucket, key, command.upload, at.stamp, at.stamp, command.headers, command.checksum, command.sealing),
     )
     shard.use(command.bucket, uploads=1)
     return Receipt(index=at.index, stamp=at.stamp)
@@ -69,6 +73,7 @@ def put_part(shard: Shard, command: PutPart, at: At) -> Receipt:
     key = command.key.encode()
     shard.admit(command.bucket, key, command.bucket_epoch)
     check_facts(size=command.size, etag=command.etag, headers=b"", checksum=command.checksum)
+    check_sealing(b"", command.salt)
     if not 1 <= command.number <= PARTS_MAX:
         raise InvalidArgument("objects.invalid_part_number", f"a part number is between 1 and {PARTS_MAX}")
     if len(command.blocks) > INLINE_BLOCKS_MAX:
@@ -76,12 +81,12 @@ def put_part(shard: Shard, command: PutPart, at: At) -> Receipt:
     _require(shard, command.bucket, key, command.upload)
     staged = lists.find_or_new(shard, command.staged, command.bucket, key)
     blocks.check_new(shard, command.blocks, at)
-    length = staged.length + sum(b.length for b in command.blocks)
+    length = staged.length + sum(b.plain_length for b in command.blocks)
     if length != command.size:
         raise InvalidArgument("meta.length", f"the blocks hold {length} bytes, the part says {command.size}")
     old = shard.tx.row("SELECT list FROM parts WHERE upload = ? AND number = ?", (command.upload, command.number))
 
-    lists.append(shard, staged, command.blocks, at, hold=True)
+    lists.append(shard, staged, command.blocks, at, hold=True, salt=command.salt)
     if old is not None:
         drain.queue(shard, drain.DrainKind.LIST, old[0])
     shard.tx.run(
@@ -127,6 +132,7 @@ def complete_upload(shard: Shard, command: CompleteUpload, at: At) -> Receipt:
         checksum=command.checksum,
         part_count=len(chosen),
         manifest=manifest,
+        sealing=upload.sealing,
     )
     objects.write(shard, command.bucket, key, new, old, at)
     return Receipt(index=at.index, stamp=at.stamp, existed=old is not None, size=size)

@@ -92,6 +92,23 @@ BUCKET_STATE_ACTIVE: BucketState.ValueType  # 0
 BUCKET_STATE_DELETING: BucketState.ValueType  # 1
 Global___BucketState: _TypeAlias = BucketState  # noqa: Y015
 
+class _Encryption:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EncryptionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encryption.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENCRYPTION_OFF: _Encryption.ValueType  # 0
+    ENCRYPTION_ON: _Encryption.ValueType  # 1
+    ENCRYPTION_NAMED_KEY: _Encryption.ValueType  # 2
+
+class Encryption(_Encryption, metaclass=_EncryptionEnumTypeWrapper): ...
+
+ENCRYPTION_OFF: Encryption.ValueType  # 0
+ENCRYPTION_ON: Encryption.ValueType  # 1
+ENCRYPTION_NAMED_KEY: Encryption.ValueType  # 2
+Global___Encryption: _TypeAlias = Encryption  # noqa: Y015
+
 class _Standing:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -309,6 +326,31 @@ class LayoutRow(_message.Message):
 Global___LayoutRow: _TypeAlias = LayoutRow  # noqa: Y015
 
 @_typing.final
+class AtRest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_FIELD_NUMBER: _builtins.int
+    NAMED_KEY_FIELD_NUMBER: _builtins.int
+    compression: _builtins.int
+    encryption: Global___Encryption.ValueType
+    named_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        compression: _builtins.int = ...,
+        encryption: Global___Encryption.ValueType = ...,
+        named_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "encryption", b"encryption", "named_key", b"named_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AtRest: _TypeAlias = AtRest  # noqa: Y015
+
+@_typing.final
 class BucketRow(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -318,12 +360,17 @@ class BucketRow(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    AT_REST_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     profile: _builtins.str
     state: Global___BucketState.ValueType
     epoch: _builtins.int
     created: _builtins.int
+    sealed_key: _builtins.bytes
+    @_builtins.property
+    def at_rest(self) -> Global___AtRest: ...
     def __init__(
         self,
         *,
@@ -333,10 +380,12 @@ class BucketRow(_message.Message):
         state: Global___BucketState.ValueType = ...,
         epoch: _builtins.int = ...,
         created: _builtins.int = ...,
+        at_rest: Global___AtRest | None = ...,
+        sealed_key: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "epoch", b"epoch", "name", b"name", "owner", b"owner", "profile", b"profile", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest", "created", b"created", "epoch", b"epoch", "name", b"name", "owner", b"owner", "profile", b"profile", "sealed_key", b"sealed_key", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -856,23 +905,56 @@ class CreateBucket(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    AT_REST_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     profile: _builtins.str
+    sealed_key: _builtins.bytes
+    @_builtins.property
+    def at_rest(self) -> Global___AtRest: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         owner: _builtins.str = ...,
         profile: _builtins.str = ...,
+        at_rest: Global___AtRest | None = ...,
+        sealed_key: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "owner", b"owner", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest", "name", b"name", "owner", b"owner", "profile", b"profile", "sealed_key", b"sealed_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateBucket: _TypeAlias = CreateBucket  # noqa: Y015
+
+@_typing.final
+class SetBucketAtRest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AT_REST_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    epoch: _builtins.int
+    @_builtins.property
+    def at_rest(self) -> Global___AtRest: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        at_rest: Global___AtRest | None = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest", "epoch", b"epoch", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBucketAtRest: _TypeAlias = SetBucketAtRest  # noqa: Y015
 
 @_typing.final
 class BeginDeleteBucket(_message.Message):

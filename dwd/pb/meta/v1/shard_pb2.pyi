@@ -55,11 +55,15 @@ class StoredBlock(_message.Message):
     LAYOUT_EPOCH_FIELD_NUMBER: _builtins.int
     HANDOFFS_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    PLAIN_FIELD_NUMBER: _builtins.int
+    PACKING_FIELD_NUMBER: _builtins.int
     block: _builtins.bytes
     profile: _builtins.str
     length: _builtins.int
     crc32c: _builtins.int
     layout_epoch: _builtins.int
+    plain: _builtins.int
+    packing: _builtins.int
     @_builtins.property
     def handoffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Handoff]: ...
     @_builtins.property
@@ -74,10 +78,12 @@ class StoredBlock(_message.Message):
         layout_epoch: _builtins.int = ...,
         handoffs: _abc.Iterable[Global___Handoff] | None = ...,
         missing: _abc.Iterable[_builtins.int] | None = ...,
+        plain: _builtins.int = ...,
+        packing: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "crc32c", b"crc32c", "handoffs", b"handoffs", "layout_epoch", b"layout_epoch", "length", b"length", "missing", b"missing", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "crc32c", b"crc32c", "handoffs", b"handoffs", "layout_epoch", b"layout_epoch", "length", b"length", "missing", b"missing", "packing", b"packing", "plain", b"plain", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -124,6 +130,7 @@ class ObjectRow(_message.Message):
     PART_COUNT_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     INLINE_BYTES_FIELD_NUMBER: _builtins.int
+    SEALING_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     key: _builtins.str
     size: _builtins.int
@@ -135,6 +142,7 @@ class ObjectRow(_message.Message):
     part_count: _builtins.int
     manifest: _builtins.int
     inline_bytes: _builtins.int
+    sealing: _builtins.bytes
     def __init__(
         self,
         *,
@@ -149,10 +157,11 @@ class ObjectRow(_message.Message):
         part_count: _builtins.int = ...,
         manifest: _builtins.int = ...,
         inline_bytes: _builtins.int = ...,
+        sealing: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "changed", b"changed", "checksum", b"checksum", "etag", b"etag", "headers", b"headers", "inline_bytes", b"inline_bytes", "key", b"key", "manifest", b"manifest", "modified", b"modified", "part_count", b"part_count", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "changed", b"changed", "checksum", b"checksum", "etag", b"etag", "headers", b"headers", "inline_bytes", b"inline_bytes", "key", b"key", "manifest", b"manifest", "modified", b"modified", "part_count", b"part_count", "sealing", b"sealing", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,12 +177,14 @@ class UploadRow(_message.Message):
     INITIATED_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    SEALING_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     key: _builtins.str
     upload: _builtins.str
     initiated: _builtins.int
     headers: _builtins.bytes
     checksum: _builtins.str
+    sealing: _builtins.bytes
     def __init__(
         self,
         *,
@@ -183,10 +194,11 @@ class UploadRow(_message.Message):
         initiated: _builtins.int = ...,
         headers: _builtins.bytes = ...,
         checksum: _builtins.str = ...,
+        sealing: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "checksum", b"checksum", "headers", b"headers", "initiated", b"initiated", "key", b"key", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "checksum", b"checksum", "headers", b"headers", "initiated", b"initiated", "key", b"key", "sealing", b"sealing", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,7 +264,11 @@ class PlacedBlock(_message.Message):
 
     OFFSET_FIELD_NUMBER: _builtins.int
     OWNED_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
+    within: _builtins.int
+    salt: _builtins.bytes
     @_builtins.property
     def owned(self) -> Global___OwnedBlock: ...
     def __init__(
@@ -260,10 +276,12 @@ class PlacedBlock(_message.Message):
         *,
         offset: _builtins.int = ...,
         owned: Global___OwnedBlock | None = ...,
+        within: _builtins.int = ...,
+        salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["owned", b"owned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "owned", b"owned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "owned", b"owned", "salt", b"salt", "within", b"within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -308,10 +326,14 @@ class Usage(_message.Message):
     OBJECTS_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     UPLOADS_FIELD_NUMBER: _builtins.int
+    PACKED_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     objects: _builtins.int
     bytes: _builtins.int
     uploads: _builtins.int
+    packed: _builtins.int
+    stored: _builtins.int
     def __init__(
         self,
         *,
@@ -319,10 +341,12 @@ class Usage(_message.Message):
         objects: _builtins.int = ...,
         bytes: _builtins.int = ...,
         uploads: _builtins.int = ...,
+        packed: _builtins.int = ...,
+        stored: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "bytes", b"bytes", "objects", b"objects", "uploads", b"uploads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "bytes", b"bytes", "objects", b"objects", "packed", b"packed", "stored", b"stored", "uploads", b"uploads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,6 +454,7 @@ class PutObject(_message.Message):
     STAGED_FIELD_NUMBER: _builtins.int
     PRECONDITION_FIELD_NUMBER: _builtins.int
     PART_COUNT_FIELD_NUMBER: _builtins.int
+    SEALING_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     key: _builtins.str
     bucket_epoch: _builtins.int
@@ -440,6 +465,7 @@ class PutObject(_message.Message):
     inline: _builtins.bytes
     staged: _builtins.int
     part_count: _builtins.int
+    sealing: _builtins.bytes
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredBlock]: ...
     @_builtins.property
@@ -459,10 +485,11 @@ class PutObject(_message.Message):
         staged: _builtins.int = ...,
         precondition: Global___Precondition | None = ...,
         part_count: _builtins.int = ...,
+        sealing: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_inline", b"_inline", "inline", b"inline", "precondition", b"precondition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inline", b"_inline", "blocks", b"blocks", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "etag", b"etag", "headers", b"headers", "inline", b"inline", "key", b"key", "part_count", b"part_count", "precondition", b"precondition", "size", b"size", "staged", b"staged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inline", b"_inline", "blocks", b"blocks", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "etag", b"etag", "headers", b"headers", "inline", b"inline", "key", b"key", "part_count", b"part_count", "precondition", b"precondition", "sealing", b"sealing", "size", b"size", "staged", b"staged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__inline: _TypeAlias = _typing.Literal["inline"]  # noqa: Y015
     _WhichOneofArgType__inline: _TypeAlias = _typing.Literal["_inline", b"_inline"]  # noqa: Y015
@@ -572,6 +599,7 @@ class CopyInsideShard(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
     PRECONDITION_FIELD_NUMBER: _builtins.int
+    SEALING_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     key: _builtins.str
     bucket_epoch: _builtins.int
@@ -580,6 +608,7 @@ class CopyInsideShard(_message.Message):
     source_etag: _builtins.str
     headers: _builtins.bytes
     checksum: _builtins.str
+    sealing: _builtins.bytes
     @_builtins.property
     def precondition(self) -> Global___Precondition: ...
     def __init__(
@@ -594,19 +623,24 @@ class CopyInsideShard(_message.Message):
         headers: _builtins.bytes | None = ...,
         checksum: _builtins.str | None = ...,
         precondition: Global___Precondition | None = ...,
+        sealing: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "checksum", b"checksum", "headers", b"headers", "precondition", b"precondition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "_sealing", b"_sealing", "checksum", b"checksum", "headers", b"headers", "precondition", b"precondition", "sealing", b"sealing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "headers", b"headers", "key", b"key", "precondition", b"precondition", "source_bucket", b"source_bucket", "source_etag", b"source_etag", "source_key", b"source_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "_sealing", b"_sealing", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "headers", b"headers", "key", b"key", "precondition", b"precondition", "sealing", b"sealing", "source_bucket", b"source_bucket", "source_etag", b"source_etag", "source_key", b"source_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checksum: _TypeAlias = _typing.Literal["checksum"]  # noqa: Y015
     _WhichOneofArgType__checksum: _TypeAlias = _typing.Literal["_checksum", b"_checksum"]  # noqa: Y015
     _WhichOneofReturnType__headers: _TypeAlias = _typing.Literal["headers"]  # noqa: Y015
     _WhichOneofArgType__headers: _TypeAlias = _typing.Literal["_headers", b"_headers"]  # noqa: Y015
+    _WhichOneofReturnType__sealing: _TypeAlias = _typing.Literal["sealing"]  # noqa: Y015
+    _WhichOneofArgType__sealing: _TypeAlias = _typing.Literal["_sealing", b"_sealing"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__checksum) -> _WhichOneofReturnType__checksum | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__headers) -> _WhichOneofReturnType__headers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sealing) -> _WhichOneofReturnType__sealing | None: ...
 
 Global___CopyInsideShard: _TypeAlias = CopyInsideShard  # noqa: Y015
 
@@ -620,12 +654,14 @@ class CreateUpload(_message.Message):
     UPLOAD_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    SEALING_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     key: _builtins.str
     bucket_epoch: _builtins.int
     upload: _builtins.str
     headers: _builtins.bytes
     checksum: _builtins.str
+    sealing: _builtins.bytes
     def __init__(
         self,
         *,
@@ -635,10 +671,11 @@ class CreateUpload(_message.Message):
         upload: _builtins.str = ...,
         headers: _builtins.bytes = ...,
         checksum: _builtins.str = ...,
+        sealing: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "headers", b"headers", "key", b"key", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "headers", b"headers", "key", b"key", "sealing", b"sealing", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -658,6 +695,7 @@ class PutPart(_message.Message):
     CHECKSUM_FIELD_NUMBER: _builtins.int
     STAGED_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     key: _builtins.str
     bucket_epoch: _builtins.int
@@ -667,6 +705,7 @@ class PutPart(_message.Message):
     etag: _builtins.str
     checksum: _builtins.str
     staged: _builtins.int
+    salt: _builtins.bytes
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredBlock]: ...
     def __init__(
@@ -682,10 +721,11 @@ class PutPart(_message.Message):
         checksum: _builtins.str = ...,
         staged: _builtins.int = ...,
         blocks: _abc.Iterable[Global___StoredBlock] | None = ...,
+        salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "etag", b"etag", "key", b"key", "number", b"number", "size", b"size", "staged", b"staged", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "etag", b"etag", "key", b"key", "number", b"number", "salt", b"salt", "size", b"size", "staged", b"staged", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
