@@ -46,8 +46,21 @@ CREATE TABLE devices (
 ) STRICT;
 CREATE INDEX devices_node ON devices (node);
 
--- Every layout that some shard's block row may still name.
-CREATE TABLE layouts (epoch INTEGER PRIMARY KEY, layout BLOB NOT NULL, applied INTEGER NOT NULL) STRICT;
+-- Every layout that some shard's block row may still name, and the newest of those that none names (retired).
+CREATE TABLE layouts (
+    epoch INTEGER PRIMARY KEY,
+    layout BLOB NOT NULL,
+    applied INTEGER NOT NULL,
+    retired INTEGER NOT NULL
+) STRICT;
+
+-- A layout that waits for an operator to apply it.
+CREATE TABLE staged_layout (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    epoch INTEGER NOT NULL,
+    layout BLOB NOT NULL,
+    staged INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE buckets (
     name TEXT PRIMARY KEY,

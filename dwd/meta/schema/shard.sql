@@ -137,11 +137,11 @@ CREATE TABLE buckets (
     stored INTEGER NOT NULL            -- what compression and encryption made of them
 ) STRICT, WITHOUT ROWID;
 
--- How many block rows name each layout: one that none names may be forgotten.
+-- How many rows of blocks and gc name each layout: one that none names may be forgotten.
 CREATE TABLE layout_use (layout_epoch INTEGER PRIMARY KEY, blocks INTEGER NOT NULL) STRICT;
 
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO counters VALUES ('blocks', 0), ('degraded', 0), ('gc', 0), ('feed_start', 0);
+INSERT INTO counters VALUES ('blocks', 0), ('degraded', 0), ('gc', 0), ('feed_start', 0), ('layout_fence', 0);
 
 -- For people: keys as text.
 CREATE VIEW objects_readable AS

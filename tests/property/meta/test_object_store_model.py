@@ -205,7 +205,7 @@ class ObjectStore(RuleBasedStateMachine):
         assert found == (len(sizes), sum(sizes), len(self.uploads))
         counts = self.shard.ask(GetCounts())
         assert counts.blocks + counts.gc_waiting == self.made, "no block is ever lost or made up"
-        assert sum(e.blocks for e in counts.epochs) == counts.blocks
+        assert sum(e.blocks for e in counts.epochs) == counts.blocks + counts.gc_waiting
 
     def teardown(self) -> None:
         while self.send(Drain(limit=100)).more:

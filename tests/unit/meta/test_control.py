@@ -24,7 +24,6 @@ from dwd.meta.core.control.commands import (
     FinishDeleteBucket,
     InitialiseCluster,
     RemoveNode,
-    RetireLayouts,
     SetAccessKeyState,
     SetDeviceDraining,
     SetDeviceState,
@@ -228,8 +227,6 @@ def test_topology_shows_what_was_said(control: Group) -> None:
     assert [layout.layout for layout in topology.layouts] == [b"one", b"two"]
     assert topology.layout == topology.layouts[1]
     assert (topology.shard_map.epoch, topology.shard_map.ranges) == (1, WHOLE)
-    assert control.send(RetireLayouts(below=LayoutEpoch(9))).count == 1
-    assert [layout.epoch for layout in control.ask(GetTopology()).layouts] == [2], "the newest stays"
 
 
 def test_a_device_goes_on_draining_when_it_fails_and_returns(control: Group) -> None:

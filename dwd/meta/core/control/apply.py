@@ -35,10 +35,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return nodes.set_device_state(control, command, at)
         case commands.SetDeviceDraining():
             return nodes.set_device_draining(control, command, at)
-        case commands.ApplyLayout():
-            return layouts.apply_layout(control, command, at)
-        case commands.RetireLayouts():
-            return layouts.retire_layouts(control, command, at)
+        case commands.StageLayout() | commands.DropStagedLayout() | commands.ApplyLayout() | commands.RetireLayouts():
+            return layouts.apply(control, command, at)
         case commands.CreateBucket():
             return buckets.create_bucket(control, command, at)
         case commands.SetBucketAtRest():

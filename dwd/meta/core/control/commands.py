@@ -131,17 +131,36 @@ class SetDeviceDraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyLayout:
-    """Compare-and-swap: `epoch` must be one more than the newest. Refused: Conflict meta.layout_epoch."""
+class StageLayout:
+    """A layout to be looked at before it is applied; takes the place of another one that is staged. Compare-and-swap
+    on `epoch` as ApplyLayout. Refused: Conflict meta.layout_epoch.
+    """
 
     epoch: LayoutEpoch
     layout: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DropStagedLayout:
+    """Receipt.existed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyLayout:
+    """Compare-and-swap: `epoch` must be one more than the newest, and with a `staged_hash` the SHA-256 of what is
+    staged must be it: that is applied then, and `layout` is empty. Whatever was staged is staged no more.
+    Refused: Conflict meta.layout_epoch / meta.layout_staged, Busy.
+    """
+
+    epoch: LayoutEpoch
+    layout: bytes
+    staged_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetireLayouts:
-    """Forget layouts below `below`, once every shard reports no block of them. The newest always stays.
-    Receipt.count.
+    """Layouts below `below` hold no data any more: every shard is fenced and reports no block of them. The newest
+    is never retired; of the retired ones the newest is kept, to go back to. Receipt.count.
     """
 
     below: LayoutEpoch
@@ -292,6 +311,8 @@ ControlCommand = (
     | AddDevice
     | SetDeviceState
     | SetDeviceDraining
+    | StageLayout
+    | DropStagedLayout
     | ApplyLayout
     | RetireLayouts
     | CreateBucket

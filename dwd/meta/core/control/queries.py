@@ -16,6 +16,7 @@ from dwd.meta.core.control.rows import (
     RemovedNodeRow,
     SettingRow,
     ShardMap,
+    StagedLayoutRow,
     UserRow,
 )
 from dwd.meta.core.query import Query
@@ -32,6 +33,7 @@ class Topology:
     shard_map: ShardMap
     settings: tuple[SettingRow, ...]
     removed: tuple[RemovedNodeRow, ...] = ()
+    staged_layout: StagedLayoutRow | None = None
 
     @property
     def layout(self) -> LayoutRow | None:

@@ -25,6 +25,7 @@ from dwd.meta.core.control.rows import (
     SettingRow,
     ShardMap,
     ShardRange,
+    StagedLayoutRow,
     Standing,
     UserRow,
 )
@@ -64,8 +65,10 @@ def topology(reader: Reader) -> queries.Topology:
         nodes=tuple(_node(row) for row in reader.rows("SELECT * FROM nodes ORDER BY node")),
         devices=tuple(_device(row) for row in reader.rows("SELECT * FROM devices ORDER BY device")),
         layouts=tuple(
-            LayoutRow(epoch=LayoutEpoch(e), layout=layout, applied=Stamp(applied))
-            for e, layout, applied in reader.rows("SELECT epoch, layout, applied FROM layouts ORDER BY epoch")
+            LayoutRow(epoch=LayoutEpoch(e), layout=layout, applied=Stamp(applied), retired=bool(retired))
+            for e, layout, applied, retired in reader.rows(
+                "SELECT epoch, layout, applied, retired FROM layouts ORDER BY epoch"
+            )
         ),
         shard_map=ShardMap(
             epoch=ShardEpoch(epoch[0]),
@@ -82,7 +85,13 @@ def topology(reader: Reader) -> queries.Topology:
             RemovedNodeRow(node=NodeId(node), name=name, removed=Stamp(removed))
             for node, name, removed in reader.rows("SELECT node, name, removed FROM removed_nodes ORDER BY node")
         ),
+        staged_layout=_staged_layout(reader),
     )
+
+
+def _staged_layout(reader: Reader) -> StagedLayoutRow | None:
+    row = reader.row("SELECT epoch, layout, staged FROM staged_layout")
+    return None if row is None else StagedLayoutRow(epoch=LayoutEpoch(row[0]), layout=row[1], staged=Stamp(row[2]))
 
 
 def cluster(reader: Reader) -> ClusterRow | None:

@@ -143,11 +143,23 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutRow:
-    """`layout` is opaque here (dwd.blocks.core). All layouts that some block row may still name are kept."""
+    """`layout` is opaque here (dwd.blocks.core). All layouts that some block row may still name are kept, and of those
+    that none names (`retired`) the newest.
+    """
 
     epoch: LayoutEpoch
     layout: bytes
     applied: Stamp
+    retired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedLayoutRow:
+    """A layout that waits for an operator."""
+
+    epoch: LayoutEpoch
+    layout: bytes
+    staged: Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from dwd.base.errors import Conflict, Corrupt, InvalidArgument, InvariantViolati
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, DeviceId, LayoutEpoch, Stamp, stamp_ms
 from dwd.base.limits import ORPHAN_GRACE_SECONDS
 from dwd.meta.core.receipt import Receipt
-from dwd.meta.core.shard.commands import AckGc, UpdateBlock
+from dwd.meta.core.shard.commands import AckGc, FenceLayouts, UpdateBlock
 from dwd.meta.core.shard.state import Shard, require_one
 from dwd.meta.core.tx import At, Reader, Row
 
@@ -82,6 +82,7 @@ def check_new(shard: Shard, blocks: Sequence[StoredBlock], at: At) -> None:
     oldest = stamp_ms(at.stamp) - FIRST_NAMED_MS_MAX
     for stored in blocks:
         check_shape(stored)
+        _check_fence(shard, stored)
         (stamp,) = _STAMP.unpack_from(stored.block)
         if stamp_ms(Stamp(stamp)) < oldest:
             raise Conflict("meta.block_too_old", "a block waited too long for its object; store it anew")
@@ -90,6 +91,13 @@ def check_new(shard: Shard, blocks: Sequence[StoredBlock], at: At) -> None:
             or shard.tx.row("SELECT 1 FROM gc WHERE block = ?", (stored.block,)) is not None
         ):
             raise Conflict("meta.block_exists", f"block {stored.block.hex()} is already known")
+
+
+def _check_fence(shard: Shard, stored: StoredBlock) -> None:
+    """A layout that retires must not be named again: nobody could say where the block is."""
+    fence = shard.layout_fence()
+    if stored.layout_epoch < fence:
+        raise Conflict("meta.layout_fenced", f"layout {stored.layout_epoch} is retiring; store it anew", fence=fence)
 
 
 def check_shape(stored: StoredBlock) -> None:
@@ -129,6 +137,7 @@ def add(shard: Shard, blocks: Sequence[StoredBlock], bucket: str, key: bytes) ->
     for b in blocks:
         shard.use_layout(b.layout_epoch, 1)
         shard.use(bucket, packed=b.plain_length, stored=b.length)
+        shard.count("blocks", 1)
         if b.needs_repair:
             shard.count("degraded", 1)
 
@@ -148,8 +157,8 @@ def release(shard: Shard, block: BlockId, at: At) -> None:
         return
     shard.tx.run("DELETE FROM blocks WHERE place = ? AND block = ?", (placement_of(block), block))
     shard.tx.run("INSERT INTO gc VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row[0], at.stamp, *row[1:7]))
-    shard.use_layout(LayoutEpoch(row[4]), -1)
     shard.use(row[10], packed=-(row[7] or row[2]), stored=-row[2])
+    shard.count("blocks", -1)
     shard.count("gc", 1)
     if row[5] is not None or row[6] is not None:
         shard.count("degraded", -1)
@@ -167,6 +176,8 @@ def update_block(shard: Shard, command: UpdateBlock, at: At) -> Receipt:
     if present != new:
         if present != old:
             raise Conflict("meta.block_changed", f"block {old.block.hex()} changed meanwhile")
+        if new.layout_epoch != old.layout_epoch:
+            _check_fence(shard, new)
         shard.tx.run(
             "UPDATE blocks SET profile = ?, layout_epoch = ?, handoffs = ?, missing = ? WHERE place = ? AND block = ?",
             (
@@ -188,10 +199,19 @@ def _identity(stored: StoredBlock) -> tuple[object, ...]:
     return stored.block, stored.length, stored.crc32c, stored.plain, stored.packing
 
 
+def fence_layouts(shard: Shard, command: FenceLayouts, at: At) -> Receipt:
+    shard.fence_layouts(command.below)
+    return Receipt(index=at.index, stamp=at.stamp)
+
+
 def ack_gc(shard: Shard, command: AckGc, at: At) -> Receipt:
     removed = 0
     for block in command.blocks:
+        row = shard.tx.row("SELECT layout_epoch FROM gc WHERE block = ?", (block,))
+        if row is None:
+            continue
         shard.tx.run("DELETE FROM gc WHERE block = ?", (block,))
-        removed += shard.tx.changed()
+        shard.use_layout(LayoutEpoch(row[0]), -1)
+        removed += 1
     shard.count("gc", -removed)
     return Receipt(index=at.index, stamp=at.stamp, count=removed)

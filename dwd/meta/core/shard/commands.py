@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dwd.base.blocks import StoredBlock
-from dwd.base.ids import BlockId, Stamp
+from dwd.base.ids import BlockId, LayoutEpoch, Stamp
 
 INLINE_BLOCKS_MAX = 64
 """Blocks a command may carry; an object of more stages them in a list first."""
@@ -219,6 +219,13 @@ class UpdateBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FenceLayouts:
+    """From now on no block row may begin to name a layout below `below`: Conflict meta.layout_fenced. Never lowered."""
+
+    below: LayoutEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AckGc:
     """The fragments of these blocks are gone from every device. Receipt.count: rows removed."""
 
@@ -255,6 +262,7 @@ ShardCommand = (
     | Drain
     | TrimTombstones
     | UpdateBlock
+    | FenceLayouts
     | AckGc
     | SealBucket
     | UnsealBucket

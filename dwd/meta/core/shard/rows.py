@@ -106,7 +106,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochUse:
-    """How many block rows still name a layout."""
+    """How many blocks, live or waiting for collection, still name a layout."""
 
     epoch: LayoutEpoch
     blocks: int

@@ -31,6 +31,7 @@ class Shard:
         self._layouts: dict[int, int] = {}
         self._counters: dict[str, int] = {}
         self._gates: dict[str, tuple[int, bool]] = {}
+        self._layout_fence: int | None = None
 
     def use(
         self, bucket: str, *, objects: int = 0, size: int = 0, uploads: int = 0, packed: int = 0, stored: int = 0
@@ -44,8 +45,8 @@ class Shard:
         counts[4] += stored
 
     def use_layout(self, epoch: LayoutEpoch, blocks: int) -> None:
+        """Rows of `blocks` and `gc` that name the layout."""
         self._layouts[epoch] = self._layouts.get(epoch, 0) + blocks
-        self.count("blocks", blocks)
 
     def count(self, counter: str, change: int) -> None:
         self._counters[counter] = self._counters.get(counter, 0) + change
@@ -79,6 +80,17 @@ class Shard:
             for name, change in self._counters.items():
                 tx.run("UPDATE counters SET value = value + ? WHERE name = ?", (change, name))
             self._counters.clear()
+
+    def layout_fence(self) -> int:
+        """Layouts below it must not be named anew."""
+        if self._layout_fence is None:
+            row = self.tx.row("SELECT value FROM counters WHERE name = 'layout_fence'")
+            self._layout_fence = 0 if row is None else int(row[0])
+        return self._layout_fence
+
+    def fence_layouts(self, below: LayoutEpoch) -> None:
+        self.tx.run("UPDATE counters SET value = max(value, ?) WHERE name = 'layout_fence'", (below,))
+        self._layout_fence = None
 
     def set_gate(self, bucket: str, epoch: int, *, sealed: bool) -> None:
         self.tx.run(

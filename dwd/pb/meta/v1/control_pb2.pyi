@@ -307,23 +307,52 @@ class LayoutRow(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
+    RETIRED_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     layout: _builtins.bytes
     applied: _builtins.int
+    retired: _builtins.bool
+    """no data lies by it; kept so that it can be gone back to"""
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
         layout: _builtins.bytes = ...,
         applied: _builtins.int = ...,
+        retired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "epoch", b"epoch", "layout", b"layout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "epoch", b"epoch", "layout", b"layout", "retired", b"retired"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LayoutRow: _TypeAlias = LayoutRow  # noqa: Y015
+
+@_typing.final
+class StagedLayoutRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    STAGED_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    layout: _builtins.bytes
+    staged: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        layout: _builtins.bytes = ...,
+        staged: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "layout", b"layout", "staged", b"staged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StagedLayoutRow: _TypeAlias = StagedLayoutRow  # noqa: Y015
 
 @_typing.final
 class AtRest(_message.Message):
@@ -858,7 +887,7 @@ class SetDeviceDraining(_message.Message):
 Global___SetDeviceDraining: _TypeAlias = SetDeviceDraining  # noqa: Y015
 
 @_typing.final
-class ApplyLayout(_message.Message):
+class StageLayout(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
@@ -874,6 +903,47 @@ class ApplyLayout(_message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "layout", b"layout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageLayout: _TypeAlias = StageLayout  # noqa: Y015
+
+@_typing.final
+class DropStagedLayout(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropStagedLayout: _TypeAlias = DropStagedLayout  # noqa: Y015
+
+@_typing.final
+class ApplyLayout(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    STAGED_HASH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    layout: _builtins.bytes
+    staged_hash: _builtins.bytes
+    """apply what is staged instead of `layout`"""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        layout: _builtins.bytes = ...,
+        staged_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "layout", b"layout", "staged_hash", b"staged_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1260,6 +1330,7 @@ class Topology(_message.Message):
     LAYOUTS_FIELD_NUMBER: _builtins.int
     SHARD_MAP_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    STAGED_LAYOUT_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cluster(self) -> Global___ClusterRow: ...
@@ -1274,6 +1345,8 @@ class Topology(_message.Message):
     @_builtins.property
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettingRow]: ...
     @_builtins.property
+    def staged_layout(self) -> Global___StagedLayoutRow: ...
+    @_builtins.property
     def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemovedNodeRow]: ...
     def __init__(
         self,
@@ -1284,13 +1357,16 @@ class Topology(_message.Message):
         layouts: _abc.Iterable[Global___LayoutRow] | None = ...,
         shard_map: Global___ShardMap | None = ...,
         settings: _abc.Iterable[Global___SettingRow] | None = ...,
+        staged_layout: Global___StagedLayoutRow | None = ...,
         removed: _abc.Iterable[Global___RemovedNodeRow] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "shard_map", b"shard_map"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_staged_layout", b"_staged_layout", "cluster", b"cluster", "shard_map", b"shard_map", "staged_layout", b"staged_layout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "devices", b"devices", "layouts", b"layouts", "nodes", b"nodes", "removed", b"removed", "settings", b"settings", "shard_map", b"shard_map"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_staged_layout", b"_staged_layout", "cluster", b"cluster", "devices", b"devices", "layouts", b"layouts", "nodes", b"nodes", "removed", b"removed", "settings", b"settings", "shard_map", b"shard_map", "staged_layout", b"staged_layout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__staged_layout: _TypeAlias = _typing.Literal["staged_layout"]  # noqa: Y015
+    _WhichOneofArgType__staged_layout: _TypeAlias = _typing.Literal["_staged_layout", b"_staged_layout"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__staged_layout) -> _WhichOneofReturnType__staged_layout | None: ...
 
 Global___Topology: _TypeAlias = Topology  # noqa: Y015
 

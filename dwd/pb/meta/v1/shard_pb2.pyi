@@ -890,6 +890,25 @@ class TrimTombstones(_message.Message):
 Global___TrimTombstones: _TypeAlias = TrimTombstones  # noqa: Y015
 
 @_typing.final
+class FenceLayouts(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BELOW_FIELD_NUMBER: _builtins.int
+    below: _builtins.int
+    def __init__(
+        self,
+        *,
+        below: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["below", b"below"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceLayouts: _TypeAlias = FenceLayouts  # noqa: Y015
+
+@_typing.final
 class UpdateBlock(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
