@@ -64,7 +64,7 @@ class Metadata:
             clocks=clocks,
         )
         audit = Audit(host)
-        network.server.add(MetaService(LocalGroups(host, databases), audit, around.clock).register)
+        network.server.add(MetaService(LocalGroups(host, databases), host, audit, around.clock).register)
         peers = GrpcPeers(network.channels, around.clock)
         client = MetaClient(
             node=around.identity.node_id,

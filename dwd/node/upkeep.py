@@ -23,8 +23,10 @@ from dwd.blocks.upkeep import CompactionWorker, IndexWorker, OrphanOptions, Orph
 from dwd.meta.catalogue import ClientCatalogue
 from dwd.meta.core.control.rows import NodeAddresses
 from dwd.meta.rpc.audits import GrpcAudits
+from dwd.meta.rpc.leaderships import GrpcLeaderships
 from dwd.meta.workers.checkpoint import CheckpointWorker
 from dwd.meta.workers.deletion import DeletionWorker
+from dwd.meta.workers.leaderships import LeadershipWorker
 from dwd.meta.workers.liveness import LivenessWorker
 from dwd.meta.workers.membership import MembershipWorker
 from dwd.meta.workers.scan import SCAN_PACE, ScanWorker
@@ -163,6 +165,13 @@ class Upkeep:
                 rng=around.rng,
             ),
             LivenessWorker(node=around.identity.node_id, client=meta, host=self.metadata.host, clock=around.clock),
+            LeadershipWorker(
+                client=meta,
+                leaderships=GrpcLeaderships(
+                    around.identity.node_id, self.metadata.host, self.network.channels, around.clock
+                ),
+                clock=around.clock,
+            ),
             VersionWorker(host=self.metadata.host, client=meta, clock=around.clock),
             UpkeepWorker(client=meta, clock=around.clock),
             DeletionWorker(client=meta, clock=around.clock),

@@ -8,7 +8,8 @@ Invariants:
 * one step at a time, the next one only after the last is applied;
 * a member that is merely down is not replaced: it comes back with its log. One whose node says it has no such
   replica, or a broken one, is (REPLACE_LOST);
-* a leader that is to vote no longer hands leadership over before anything else.
+* a leader that is to vote no longer hands leadership over before anything else;
+* a node that is drained votes nowhere and holds no shard; of control it keeps a copy, as every node does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from dwd.base.ids import CONTROL_GROUP, GroupId, NodeId, ReplicaId
 from dwd.meta.core.control.queries import Topology
-from dwd.meta.core.control.rows import Liveness, NodeRow
+from dwd.meta.core.control.rows import Liveness, NodeRow, NodeStanding
 from dwd.meta.core.pins import Pin, decode_pin, setting_of
 from dwd.raft.core.types import ChangeKind, Configuration, Member, MemberRole
 
@@ -90,11 +91,12 @@ def voters_wanted(nodes: int, losses: int = LOSSES_DEFAULT) -> int:
 
 def desired(nodes: Sequence[NodeRow], present: Configuration, *, everywhere: bool) -> Desired:
     """Voters spread over zones; present voters are kept where that spreads as well. `everywhere`: all other nodes
-    listen (control). Nodes that are down keep their place, but no new one is given to them.
+    listen (control). Nodes that are down keep their place, but no new one is given to them; those that are drained
+    lose theirs.
     """
-    known = {n.node: n for n in nodes}
+    known = {n.node: n for n in nodes if n.standing is NodeStanding.ACTIVE} or {n.node: n for n in nodes}
     voting = [m.node for m in present.voters() if m.node in known]
-    wanted = voters_wanted(len(nodes))
+    wanted = voters_wanted(len(known))
     zones: dict[str, int] = {}
     chosen: list[NodeId] = []
     candidates = sorted(known)
@@ -105,7 +107,7 @@ def desired(nodes: Sequence[NodeRow], present: Configuration, *, everywhere: boo
         best = min(rest, key=lambda n: (zones.get(known[n].domain.zone, 0), n not in voting, n))
         chosen.append(best)
         zones[known[best].domain.zone] = zones.get(known[best].domain.zone, 0) + 1
-    learners = tuple(n for n in candidates if n not in chosen) if everywhere else ()
+    learners = tuple(sorted(n.node for n in nodes if n.node not in chosen)) if everywhere else ()
     return Desired(voters=tuple(sorted(chosen)), learners=learners)
 
 

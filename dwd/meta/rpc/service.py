@@ -12,13 +12,15 @@ import structlog
 from dwd.base import wire
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError, InvariantViolation, OutcomeUnknown, PermissionDenied
-from dwd.base.ids import GroupId, LogIndex, ReplicaId
+from dwd.base.ids import GroupId, LogIndex, NodeId, ReplicaId
 from dwd.base.units import MIB
 from dwd.meta import codec
 from dwd.meta.admission import check_proposal
 from dwd.meta.audit import Audit
 from dwd.meta.core.outcome import encode_outcome
+from dwd.meta.leaderships import LeadingHost, leading_here
 from dwd.meta.local import LocalGroups
+from dwd.meta.rpc.leaderships import encode_leading
 from dwd.meta.rpc.peers import PENDING_MAX
 from dwd.pb.meta.v1 import meta_pb2, meta_pb2_grpc
 from dwd.rpc.guard import peer_of
@@ -34,8 +36,9 @@ _log = structlog.get_logger("dwd.meta")
 class MetaService(meta_pb2_grpc.MetaServicer):
     """Add with `RpcServer.add(lambda server: meta_pb2_grpc.add_MetaServicer_to_server(service, server))`."""
 
-    def __init__(self, local: LocalGroups, audit: Audit, clock: Clock) -> None:
+    def __init__(self, local: LocalGroups, host: LeadingHost, audit: Audit, clock: Clock) -> None:
         self._local = local
+        self._host = host
         self._audit = audit
         self._clock = clock
 
@@ -67,6 +70,18 @@ class MetaService(meta_pb2_grpc.MetaServicer):
         _require_node(context)
         self._audit.suspect(GroupId(request.group), ReplicaId(request.replica), request.reason)
         return meta_pb2.SuspectReply()
+
+    async def TellLeaderships(
+        self, request: meta_pb2.TellLeadershipsRequest, context: Any
+    ) -> meta_pb2.TellLeadershipsReply:
+        _require_node(context)
+        return encode_leading(leading_here(self._host))
+
+    async def HandOver(self, request: meta_pb2.HandOverRequest, context: Any) -> meta_pb2.HandOverReply:
+        _require_node(context)
+        deadline = self._clock.monotonic() + min(request.milliseconds_left / 1000, SECONDS_MAX)
+        await self._host.transfer(GroupId(request.group), NodeId(request.to), deadline=deadline)
+        return meta_pb2.HandOverReply()
 
     async def _receive(self, requests: AsyncIterator[meta_pb2.RequestBatch], tasks: Tasks, replies: _Replies) -> None:
         try:

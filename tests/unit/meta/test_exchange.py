@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from dwd.base.errors import (
     Unavailable,
     VersionRefused,
 )
-from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, Stamp
+from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, ReplicaId, Stamp
 from dwd.meta.audit import Audit
 from dwd.meta.codec import decode_envelope, encode_envelope
 from dwd.meta.core.apply import Envelope, SetVersion
@@ -28,9 +29,11 @@ from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import DeleteObject, TrimTombstones
 from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
 from dwd.meta.core.versions import NEWEST
+from dwd.meta.rpc.leaderships import GrpcLeaderships
 from dwd.meta.rpc.peers import GrpcPeers
 from dwd.meta.rpc.service import MetaService
 from dwd.pb.meta.v1 import meta_pb2
+from dwd.raft.core.types import Configuration, Member, MemberRole
 from dwd.rpc.channels import Channels
 from dwd.rpc.server import RpcServer
 from dwd.runtime.clock import SystemClock
@@ -93,11 +96,11 @@ class Everyone:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[GrpcPeers, Groups, RpcServer]]:
+async def connected(leading: Any = None) -> AsyncIterator[tuple[GrpcPeers, Groups, RpcServer]]:
     authority = create_authority(CLUSTER, clock=CLOCK)
     everyone, groups = Everyone(), Groups()
     server = RpcServer("127.0.0.1:0", credential(authority, SERVER), everyone, clock=CLOCK)
-    service = MetaService(groups, Audit(Everyone()), CLOCK)  # type: ignore[arg-type]
+    service = MetaService(groups, leading, Audit(Everyone()), CLOCK)  # type: ignore[arg-type]
     server.add(service.register)
     everyone.addresses[SERVER] = f"127.0.0.1:{await server.start()}"
     channels = Channels(credential(authority, CLIENT), everyone)
@@ -266,3 +269,57 @@ async def test_a_slow_node_is_not_silent_when_it_answers_somebody(monkeypatch: p
             assert not slow.done()
             groups.gate.set()
         assert isinstance(slow.result(), Receipt)
+
+
+class LeadsTwo:
+    """Node SERVER leads groups 1 and 2; the voters of 2 are of another priority, or far behind, or witnesses."""
+
+    def __init__(self) -> None:
+        self.handed: list[tuple[GroupId, NodeId | None]] = []
+
+    def groups(self) -> tuple[GroupId, ...]:
+        return (GroupId(1), GroupId(2), GroupId(3))
+
+    def leads(self, group: GroupId) -> bool:
+        return group != 3
+
+    def status(self, group: GroupId) -> Any:
+        def member(node: int, **changes: Any) -> Any:
+            facts: dict[str, Any] = {"role": MemberRole.VOTER, "priority": 1, **changes}
+            found = Member(node=NodeId(node), replica=ReplicaId(node), role=facts["role"], priority=facts["priority"])
+            return SimpleNamespace(
+                member=found, state=changes.get("state", "replicate"), last_contact_seconds=changes.get("silent", 0.0)
+            )
+
+        others = [member(11), member(12)]
+        if group == 2:
+            others = [
+                member(11, priority=2), member(12, role=MemberRole.WITNESS), member(13, state="probe"),
+                member(14, silent=9.0), member(15, role=MemberRole.LEARNER),
+            ]  # fmt: skip
+        members = [member(int(SERVER)), *others]
+        return SimpleNamespace(
+            replica=ReplicaId(int(SERVER)), quarantined=None, members=members,
+            configuration=Configuration(members=tuple(m.member for m in members)),
+        )  # fmt: skip
+
+    def clock(self) -> Any:
+        return SimpleNamespace(off=False)
+
+    def disk(self) -> Any:
+        return SimpleNamespace(slow=True)
+
+    async def transfer(self, group: GroupId, to: NodeId | None, *, deadline: float) -> NodeId:
+        self.handed.append((group, to))
+        return to or NodeId(0)
+
+
+async def test_a_node_tells_what_it_leads_and_hands_over_when_asked() -> None:
+    leading = LeadsTwo()
+    async with connected(leading) as (peers, _, _server):
+        leaderships = GrpcLeaderships(CLIENT, leading, peers._channels, CLOCK)
+        told = await leaderships.tell(SERVER, seconds=SECONDS)
+        assert told.reluctant
+        assert [(led.group, led.fit) for led in told.groups] == [(1, (11, 12)), (2, ())]
+        await leaderships.hand_over(SERVER, GroupId(1), NodeId(12), seconds=SECONDS)
+    assert leading.handed == [(1, 12)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dwd.base.ids import NodeId, ReplicaId, Stamp
-from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses, NodeRow
+from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses, NodeRow, NodeStanding
 from dwd.meta.core.membership import Desired, Seen, Step, desired, next_step, voters_wanted
 from dwd.raft.core.types import ChangeKind, Configuration, Member, MemberRole
 
@@ -70,6 +70,15 @@ def test_voters_are_spread_over_zones_when_chosen() -> None:
     nodes = [node(n, zone) for n, zone in ((1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c"))]
     assert desired(nodes[:4], configuration([1]), everywhere=False).voters == (1, 2, 4)
     assert desired(nodes, configuration([1]), everywhere=False).voters == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("standing", [NodeStanding.DRAINING, NodeStanding.DRAINED])
+def test_a_drained_node_votes_nowhere_and_only_listens_to_control(standing: NodeStanding) -> None:
+    nodes = [replace(node(n), standing=standing if n == 2 else NodeStanding.ACTIVE) for n in range(1, 6)]
+    of_shard = desired(nodes, configuration([1, 2, 3, 4, 5]), everywhere=False)
+    assert (of_shard.voters, of_shard.learners) == ((1, 3, 4), ()), "four are left: three of them vote"
+    of_control = desired(nodes, configuration([1, 2, 3, 4, 5]), everywhere=True)
+    assert (of_control.voters, of_control.learners) == ((1, 3, 4), (2, 5))
 
 
 def test_present_voters_stay_when_others_would_do_as_well() -> None:

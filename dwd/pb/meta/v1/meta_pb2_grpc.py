@@ -34,6 +34,16 @@ class MetaStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.TellLeaderships = channel.unary_unary(
+                '/dwd.meta.v1.Meta/TellLeaderships',
+                request_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TellLeadershipsRequest.SerializeToString,
+                response_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TellLeadershipsReply.FromString,
+                _registered_method=True)
+        self.HandOver = channel.unary_unary(
+                '/dwd.meta.v1.Meta/HandOver',
+                request_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.HandOverRequest.SerializeToString,
+                response_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.HandOverReply.FromString,
+                _registered_method=True)
         self.Testify = channel.unary_unary(
                 '/dwd.meta.v1.Meta/Testify',
                 request_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyRequest.SerializeToString,
@@ -58,6 +68,18 @@ class MetaStub:
 
 class MetaServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def TellLeaderships(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HandOver(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Testify(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -87,6 +109,16 @@ class MetaServicer:
 
 def add_MetaServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'TellLeaderships': grpc.unary_unary_rpc_method_handler(
+                    servicer.TellLeaderships,
+                    request_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TellLeadershipsRequest.FromString,
+                    response_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TellLeadershipsReply.SerializeToString,
+            ),
+            'HandOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOver,
+                    request_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.HandOverRequest.FromString,
+                    response_serializer=dwd_dot_meta_dot_v1_dot_meta__pb2.HandOverReply.SerializeToString,
+            ),
             'Testify': grpc.unary_unary_rpc_method_handler(
                     servicer.Testify,
                     request_deserializer=dwd_dot_meta_dot_v1_dot_meta__pb2.TestifyRequest.FromString,
@@ -117,6 +149,60 @@ def add_MetaServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Meta:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def TellLeaderships(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.meta.v1.Meta/TellLeaderships',
+            dwd_dot_meta_dot_v1_dot_meta__pb2.TellLeadershipsRequest.SerializeToString,
+            dwd_dot_meta_dot_v1_dot_meta__pb2.TellLeadershipsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dwd.meta.v1.Meta/HandOver',
+            dwd_dot_meta_dot_v1_dot_meta__pb2.HandOverRequest.SerializeToString,
+            dwd_dot_meta_dot_v1_dot_meta__pb2.HandOverReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Testify(request,

@@ -31,6 +31,8 @@ class MetaStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MetaAsyncStub: ...
+    TellLeaderships: _grpc.UnaryUnaryMultiCallable[_meta_pb2.TellLeadershipsRequest, _meta_pb2.TellLeadershipsReply]
+    HandOver: _grpc.UnaryUnaryMultiCallable[_meta_pb2.HandOverRequest, _meta_pb2.HandOverReply]
     Testify: _grpc.UnaryUnaryMultiCallable[_meta_pb2.TestifyRequest, _meta_pb2.TestifyReply]
     Quarantine: _grpc.UnaryUnaryMultiCallable[_meta_pb2.QuarantineRequest, _meta_pb2.QuarantineReply]
     Suspect: _grpc.UnaryUnaryMultiCallable[_meta_pb2.SuspectRequest, _meta_pb2.SuspectReply]
@@ -40,6 +42,8 @@ class MetaStub:
 @_typing.type_check_only
 class MetaAsyncStub(MetaStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
+    TellLeaderships: _aio.UnaryUnaryMultiCallable[_meta_pb2.TellLeadershipsRequest, _meta_pb2.TellLeadershipsReply]  # type: ignore[assignment]
+    HandOver: _aio.UnaryUnaryMultiCallable[_meta_pb2.HandOverRequest, _meta_pb2.HandOverReply]  # type: ignore[assignment]
     Testify: _aio.UnaryUnaryMultiCallable[_meta_pb2.TestifyRequest, _meta_pb2.TestifyReply]  # type: ignore[assignment]
     Quarantine: _aio.UnaryUnaryMultiCallable[_meta_pb2.QuarantineRequest, _meta_pb2.QuarantineReply]  # type: ignore[assignment]
     Suspect: _aio.UnaryUnaryMultiCallable[_meta_pb2.SuspectRequest, _meta_pb2.SuspectReply]  # type: ignore[assignment]
@@ -47,6 +51,20 @@ class MetaAsyncStub(MetaStub):
     """One stream a peer, kept open, both ways in batches."""
 
 class MetaServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def TellLeaderships(
+        self,
+        request: _meta_pb2.TellLeadershipsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.TellLeadershipsReply, _abc.Awaitable[_meta_pb2.TellLeadershipsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def HandOver(
+        self,
+        request: _meta_pb2.HandOverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meta_pb2.HandOverReply, _abc.Awaitable[_meta_pb2.HandOverReply]]: ...
+
     @_abc_1.abstractmethod
     def Testify(
         self,
