@@ -18,6 +18,8 @@ Term = NewType("Term", int)
 LogIndex = NewType("LogIndex", int)
 LayoutEpoch = NewType("LayoutEpoch", int)
 ShardEpoch = NewType("ShardEpoch", int)
+JobId = NewType("JobId", int)
+"""Log index of the command that made the job: ids grow, and people see j142."""
 ClusterId = NewType("ClusterId", str)
 """32 lower-case hex digits, minted once by `dwd init`."""
 BlockId = NewType("BlockId", bytes)
@@ -32,6 +34,7 @@ ID_BITS = 63
 BLOCK_ID_BYTES = 16
 STAMP_COUNTER_BITS = 16
 
+_JOB = re.compile(r"j([1-9][0-9]{0,18})")
 _HEX16 = re.compile(r"[0-9a-f]{16}")
 
 
@@ -45,6 +48,19 @@ def parse_hex_id(text: str) -> int:
     if _HEX16.fullmatch(text) is None:
         raise InvalidArgument("id.malformed", f"not an id of 16 hex digits: {text[:40]!r}")
     return int(text, 16)
+
+
+def job_name(job: int) -> str:
+    """`job` as people see it: j142."""
+    return f"j{job}"
+
+
+def parse_job_name(text: str) -> JobId:
+    """The inverse of `job_name`. Raises InvalidArgument."""
+    found = _JOB.fullmatch(text)
+    if found is None or int(found[1]) >= 1 << ID_BITS:
+        raise InvalidArgument("id.malformed", f"not the id of a job: {text[:40]!r}", hint="they look like j142")
+    return JobId(int(found[1]))
 
 
 def stamp_of(unix_ms: int) -> Stamp:

@@ -16,6 +16,7 @@ from dwd.meta import deletion
 from dwd.meta.core.apply import Checkpoint, SetVersion
 from dwd.meta.core.control.commands import ControlCommand
 from dwd.meta.core.control.rows import shard_key
+from dwd.meta.core.fencing import Fence
 from dwd.meta.core.query import Query
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard import queries as shard_queries
@@ -74,18 +75,20 @@ class MetaClient:
         """This node's copy of control, for whatever may be a moment old."""
         return self._view
 
-    async def control(self, command: ControlCommand, *, deadline: float) -> Receipt:
-        """Propose to the control group."""
-        return await self._proposer.propose(CONTROL_GROUP, command, deadline=deadline)
+    async def control(self, command: ControlCommand, *, deadline: float, fence: Fence | None = None) -> Receipt:
+        """Propose to the control group. `fence`: on behalf of a job, under that lease only."""
+        return await self._proposer.propose(CONTROL_GROUP, command, deadline=deadline, fence=fence)
 
     async def keyed(self, command: KeyedCommand, *, deadline: float) -> Receipt:
         """Propose to the shard that owns the command's (bucket, key)."""
         group = self._view.group_of(command.bucket, command.key)
         return await self._proposer.propose(group, command, deadline=deadline)
 
-    async def shard(self, group: GroupId, command: ShardCommand, *, deadline: float) -> Receipt:
-        """Propose to a shard by its group."""
-        return await self._proposer.propose(group, command, deadline=deadline)
+    async def shard(
+        self, group: GroupId, command: ShardCommand, *, deadline: float, fence: Fence | None = None
+    ) -> Receipt:
+        """Propose to a shard by its group. `fence`: on behalf of a job, under that lease or a newer one only."""
+        return await self._proposer.propose(group, command, deadline=deadline, fence=fence)
 
     async def checkpoint(self, group: GroupId, *, deadline: float) -> Receipt:
         """Have every replica record its state hash, at the index of the receipt."""

@@ -20,7 +20,9 @@ from dwd.base.errors import Corrupt, InvariantViolation, VersionRefused
 from dwd.base.limits import COMMAND_BYTES_MAX
 from dwd.meta.core.apply import Checkpoint, Command, Envelope, RegisterSession, SetVersion
 from dwd.meta.core.control import commands as control_commands
+from dwd.meta.core.control import job_queries
 from dwd.meta.core.control import queries as control_queries
+from dwd.meta.core.fencing import Fence
 from dwd.meta.core.query import Query
 from dwd.meta.core.shard import commands as shard_commands
 from dwd.meta.core.shard import queries as shard_queries
@@ -155,7 +157,7 @@ class _Union:
         self.case_of = {kind: cases[kind.__name__] for kind in kinds}
         self.plan_of_case = {cases[kind.__name__]: plan_of(kind) for kind in kinds}
 
-    def encode(self, value: Any, **others: int) -> bytes:
+    def encode(self, value: Any, **others: Any) -> bytes:
         case = self.case_of.get(type(value))
         if case is None:
             raise InvariantViolation(f"{type(value).__name__} is no {self._oneof}")
@@ -190,7 +192,7 @@ def _answer_of(kind: type[Any]) -> type[Any]:
     return found
 
 
-_QUERIES = _query_kinds(control_queries, shard_queries)
+_QUERIES = _query_kinds(control_queries, job_queries, shard_queries)
 _COMMANDS: tuple[type[Any], ...] = (
     RegisterSession,
     Checkpoint,
@@ -198,6 +200,7 @@ _COMMANDS: tuple[type[Any], ...] = (
     *typing.get_args(control_commands.ControlCommand),
     *typing.get_args(shard_commands.ShardCommand),
 )
+_fences = plan_of(Fence)
 _commands = _Union(meta_pb2.Envelope, "command", _COMMANDS)
 _questions = _Union(meta_pb2.Question, "question", _QUERIES)
 _answers = _Union(meta_pb2.Answer, "answer", tuple(dict.fromkeys(_answer_of(kind) for kind in _QUERIES)))
@@ -205,12 +208,14 @@ _answers = _Union(meta_pb2.Answer, "answer", tuple(dict.fromkeys(_answer_of(kind
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Raises InvariantViolation for a command past COMMAND_BYTES_MAX: whoever made it must keep its parts bounded."""
+    fence = envelope.fence
     encoded = _commands.encode(
         envelope.command,
         session=envelope.session,
         sequence=envelope.sequence,
         lowest=envelope.lowest,
         version=envelope.version,
+        fence=None if fence is None else _fences.to_wire(fence),
     )
     if len(encoded) > COMMAND_BYTES_MAX:
         raise InvariantViolation(f"a {type(envelope.command).__name__} of {len(encoded)} bytes")
@@ -227,6 +232,7 @@ def decode_envelope(encoded: bytes) -> Envelope:
         lowest=message.lowest,
         version=message.version,
         command=found,
+        fence=_fences.from_wire(message.fence) if message.HasField("fence") else None,
     )
 
 

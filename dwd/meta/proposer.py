@@ -13,6 +13,7 @@ from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown
 from dwd.base.ids import ID_BITS, GroupId
 from dwd.meta.codec import encode_envelope
 from dwd.meta.core.apply import Command, Envelope, RegisterSession
+from dwd.meta.core.fencing import Fence
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.sessions import WINDOW_MAX
 from dwd.meta.core.versions import OLDEST
@@ -64,7 +65,9 @@ class Proposer:
         self._sessions: dict[GroupId, _Session] = {}
         self._registering: dict[GroupId, asyncio.Lock] = {}
 
-    async def propose(self, group: GroupId, command: Command, *, deadline: float) -> Receipt:
+    async def propose(
+        self, group: GroupId, command: Command, *, deadline: float, fence: Fence | None = None
+    ) -> Receipt:
         """Raises the error the command earned, and what `Router.propose` raises."""
         for _ in range(EXPIRED_RETRIES_MAX):
             session = self._sessions.get(group) or await self._register(group, deadline)
@@ -76,6 +79,7 @@ class Proposer:
                     lowest=session.lowest(),
                     version=self._version_of(group),
                     command=command,
+                    fence=fence,
                 )
                 outcome, ambiguous = await self._router.propose(group, encode_envelope(envelope), deadline=deadline)
             finally:

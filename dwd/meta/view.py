@@ -12,8 +12,9 @@ from typing import Generic, TypeVar
 
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError, NotFound, Unavailable
-from dwd.base.ids import CONTROL_GROUP, GroupId
-from dwd.meta.core.control import read
+from dwd.base.ids import CONTROL_GROUP, GroupId, JobId
+from dwd.meta.core.control import read, read_jobs
+from dwd.meta.core.control.job_rows import JobRow
 from dwd.meta.core.control.queries import AccessKeyAnswer, ListBuckets, Topology
 from dwd.meta.core.control.rows import BucketRow, ShardRange, UserRow, shard_key
 from dwd.meta.core.control.state import Part
@@ -26,6 +27,8 @@ A = TypeVar("A")
 FRESHNESS_SECONDS = 5.0
 CHECK_SECONDS = 0.25
 """A copy found fresh is trusted so long before it is looked at again."""
+WATCHED = frozenset(Part) - {Part.JOBS}
+"""What a watcher is told of unless it says otherwise: jobs change each second while one runs."""
 CACHED_MAX = 10_000
 """Buckets, users and keys remembered, each; past it the cache starts anew."""
 
@@ -44,13 +47,14 @@ class ControlView:
         self._fresh_until = 0.0
         self._versions = dict.fromkeys(Part, 0)
         self._topology: tuple[int, Topology] | None = None
+        self._jobs: tuple[int, tuple[JobRow, ...]] | None = None
         self._starts: tuple[Topology, list[bytes]] | None = None
         self._buckets = _Cache[BucketRow | None]()
         self._users = _Cache[UserRow | None]()
         self._keys = _Cache[AccessKeyAnswer]()
-        self._watchers: dict[int, Callable[[], None]] = {}
+        self._watchers: dict[int, tuple[frozenset[Part], Callable[[], None]]] = {}
         self._next_watcher = 0
-        self._telling = False
+        self._changed_parts: set[Part] = set()
         databases.on_changed(self._changed)
 
     def require_fresh(self) -> None:
@@ -126,11 +130,21 @@ class ControlView:
             raise Unavailable("meta.no_shards", "this node does not know yet which shards there are")
         return ranges
 
-    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call on the event loop after control changed (coalesced); returns what ends it."""
+    def live_jobs(self) -> tuple[JobRow, ...]:
+        """Oldest first; the same object until one changes."""
+        version = self._versions[Part.JOBS]
+        if self._jobs is None or self._jobs[0] != version:
+            self._jobs = (version, self._read(read_jobs.live_jobs))
+        return self._jobs[1]
+
+    def job(self, job: JobId) -> JobRow | None:
+        return self._read(lambda reader: read_jobs.job(reader, job)).job
+
+    def watch(self, callback: Callable[[], None], parts: frozenset[Part] = WATCHED) -> Callable[[], None]:
+        """Call on the event loop after one of these parts of control changed (coalesced); returns what ends it."""
         number = self._next_watcher
         self._next_watcher += 1
-        self._watchers[number] = callback
+        self._watchers[number] = (parts, callback)
 
         def stop() -> None:
             self._watchers.pop(number, None)
@@ -158,17 +172,19 @@ class ControlView:
         for part in parts:
             self._versions[part] += 1
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell_soon)
+            self._loop.call_soon_threadsafe(self._tell_soon, parts)
 
-    def _tell_soon(self) -> None:
-        if not self._telling:
-            self._telling = True
+    def _tell_soon(self, parts: frozenset[Part]) -> None:
+        if not self._changed_parts:
             self._loop.call_soon(self._tell)
+        self._changed_parts |= parts
 
     def _tell(self) -> None:
-        self._telling = False
-        for callback in list(self._watchers.values()):
-            callback()
+        changed = frozenset(self._changed_parts)
+        self._changed_parts.clear()
+        for parts, callback in list(self._watchers.values()):
+            if parts & changed:
+                callback()
 
 
 class _Cache(Generic[A]):

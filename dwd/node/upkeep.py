@@ -20,6 +20,7 @@ from dwd.blocks.rpc.client import RemoteFragments
 from dwd.blocks.rpc.server import FragmentServer
 from dwd.blocks.store import ErasureBlockStore, StoreOptions
 from dwd.blocks.upkeep import CompactionWorker, IndexWorker, OrphanOptions, OrphanWorker
+from dwd.jobs.kinds import JobKind
 from dwd.meta.catalogue import ClientCatalogue
 from dwd.meta.core.control.rows import NodeAddresses
 from dwd.meta.rpc.audits import GrpcAudits
@@ -35,6 +36,7 @@ from dwd.meta.workers.version import VersionWorker
 from dwd.node.announce import AnnounceWorker, LayoutWorker
 from dwd.node.block_owner import MetaBlockOwner
 from dwd.node.block_reports import NodeBlockReports
+from dwd.node.jobs import job_kinds
 from dwd.node.metadata import Metadata
 from dwd.node.network import Network
 from dwd.node.storage import Storage
@@ -70,6 +72,7 @@ class Upkeep:
     catalogue: ClientCatalogue
     exposure: ExposureWorker
     reports: NodeBlockReports
+    kinds: tuple[JobKind, ...]
     workers: WorkerRunner
 
     @classmethod
@@ -116,6 +119,7 @@ class Upkeep:
                 catalogue=catalogue,
                 exposure=exposure,
                 reports=reports,
+                kinds=job_kinds(),
                 workers=WorkerRunner(tasks, around.clock, around.rng),
             )
 

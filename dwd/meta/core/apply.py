@@ -24,12 +24,15 @@ from dwd.base.errors import (
     VersionRefused,
 )
 from dwd.meta.core.control import apply as control_apply
+from dwd.meta.core.control import jobs
 from dwd.meta.core.control.commands import ControlCommand
 from dwd.meta.core.control.state import Control, Part
+from dwd.meta.core.fencing import Fence
 from dwd.meta.core.outcome import Outcome, decode_outcome, encode_outcome
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.sessions import Sessions
 from dwd.meta.core.shard import apply as shard_apply
+from dwd.meta.core.shard import fences
 from dwd.meta.core.shard.commands import ShardCommand
 from dwd.meta.core.shard.state import Shard
 from dwd.meta.core.tx import At, Tx
@@ -78,6 +81,8 @@ class Envelope:
     lowest: int
     version: int
     command: Command
+    fence: Fence | None = None
+    """Of a step of a job: under which lease it is sent."""
 
 
 class Commands(Protocol):
@@ -85,6 +90,14 @@ class Commands(Protocol):
 
     def apply(self, command: Command, at: At) -> Receipt:
         """Raises the DwError the command earned."""
+        ...
+
+    def check_fence(self, fence: Fence) -> None:
+        """Raises Conflict job.fenced for a command of a lease that is not the present one."""
+        ...
+
+    def keep_fence(self, fence: Fence) -> None:
+        """A command was carried out, or refused, under a lease that passed the check."""
         ...
 
     def flush(self) -> None:
@@ -105,6 +118,12 @@ class ControlCommands:
             raise InvariantViolation(f"{type(command).__name__} is no command of control")
         return control_apply.apply(self.control, command, at)
 
+    def check_fence(self, fence: Fence) -> None:
+        jobs.check_fence(self.control, fence)
+
+    def keep_fence(self, fence: Fence) -> None:
+        """The job's own row says it already."""
+
     def flush(self) -> None:
         self.control.flush()
 
@@ -120,6 +139,12 @@ class ShardCommands:
         if not isinstance(command, ShardCommand):
             raise InvariantViolation(f"{type(command).__name__} is no command of a shard")
         return shard_apply.apply(self.shard, command, at)
+
+    def check_fence(self, fence: Fence) -> None:
+        fences.check(self.shard, fence)
+
+    def keep_fence(self, fence: Fence) -> None:
+        fences.keep(self.shard, fence)
 
     def flush(self) -> None:
         self.shard.flush()
@@ -161,7 +186,7 @@ class Engine:
             return error
         if remembered is not None:
             return decode_outcome(remembered)
-        outcome = self._execute(envelope.command, at)
+        outcome = self._execute(envelope, at)
         self._sessions.remember(envelope.session, envelope.sequence, encode_outcome(outcome))
         return outcome
 
@@ -170,7 +195,20 @@ class Engine:
         self._commands.flush()
         self._sessions.flush(self._tx)
 
-    def _execute(self, command: Command, at: At) -> Outcome:
+    def _execute(self, envelope: Envelope, at: At) -> Outcome:
+        if envelope.fence is None:
+            return self._carry_out(envelope.command, at)
+        try:
+            self._commands.check_fence(envelope.fence)
+        except FATAL:
+            raise
+        except DwError as error:
+            return error
+        outcome = self._carry_out(envelope.command, at)
+        self._commands.keep_fence(envelope.fence)
+        return outcome
+
+    def _carry_out(self, command: Command, at: At) -> Outcome:
         if isinstance(command, Checkpoint):
             self.flush()
             self._record(command.definition)

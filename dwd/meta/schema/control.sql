@@ -103,3 +103,28 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, changed INTEG
 
 CREATE TABLE shard_map (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL) STRICT;
 CREATE TABLE shard_ranges (start BLOB PRIMARY KEY, group_id INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Long work: who runs it is a lease, whose epoch every mutation of a step carries (dwd.meta.core.control.jobs).
+CREATE TABLE jobs (
+    job INTEGER PRIMARY KEY,           -- log index of the command that made it
+    kind TEXT NOT NULL,
+    arguments TEXT NOT NULL,           -- canonical JSON
+    plan BLOB NOT NULL,                -- canonical JSON
+    plan_hash TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    blocker TEXT NOT NULL,
+    cursor BLOB NOT NULL,
+    result TEXT NOT NULL,
+    error_code TEXT NOT NULL,
+    error TEXT NOT NULL,
+    runner INTEGER NOT NULL,           -- 0: nobody
+    epoch INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL,      -- unix ms, by the stamps of the log
+    attempts INTEGER NOT NULL,
+    asked_by TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL
+) STRICT;

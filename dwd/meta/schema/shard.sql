@@ -142,6 +142,11 @@ CREATE TABLE layout_use (layout_epoch INTEGER PRIMARY KEY, blocks INTEGER NOT NU
 
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counters VALUES ('blocks', 0), ('degraded', 0), ('gc', 0), ('feed_start', 0), ('layout_fence', 0);
+INSERT INTO counters VALUES ('job_floor', 0);
+
+-- The highest epoch of each job's lease seen here: a runner under an older one is refused (dwd.meta.core.fencing).
+-- A job that is over has the epoch 2^62; jobs below the counter 'job_floor' are over, and have no row.
+CREATE TABLE fences (job INTEGER PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;
 
 -- For people: keys as text.
 CREATE VIEW objects_readable AS

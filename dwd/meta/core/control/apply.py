@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from dwd.meta.core.control import buckets, cluster, commands, layouts, nodes, users
+from dwd.meta.core.control import buckets, cluster, commands, jobs, layouts, nodes, users
+from dwd.meta.core.control.job_commands import JobCommand
 from dwd.meta.core.control.state import Control
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.tx import At
@@ -14,6 +15,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
     control: Control, command: commands.ControlCommand, at: At
 ) -> Receipt:
     """Raises the DwError the command earned, before its first write."""
+    if isinstance(command, JobCommand):
+        return jobs.apply(control, command, at)
     match command:
         case commands.InitialiseCluster():
             return cluster.initialise_cluster(control, command, at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dwd.base.ids import ClusterId, DeviceId, LayoutEpoch, NodeId, ShardEpoch
+from dwd.meta.core.control.job_commands import JobCommand
 from dwd.meta.core.control.rows import (
     PLAIN,
     AtRest,
@@ -330,4 +331,5 @@ ControlCommand = (
     | UseJoinToken
     | SetSetting
     | SetShardMap
+    | JobCommand
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dwd.base.errors import VersionRefused
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch, Stamp
-from dwd.meta.core.control import queries
+from dwd.meta.core.control import job_queries, queries, read_jobs
 from dwd.meta.core.control.rows import (
     AccessKeyRow,
     AtRest,
@@ -35,7 +35,7 @@ from dwd.meta.core.tx import Reader, Row
 PAGE_MAX = 1_000
 
 
-def answer(reader: Reader, query: Query[object]) -> object:  # noqa: PLR0911 - a table
+def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR0911 - a table
     """Raises VersionRefused for what is no question to control."""
     match query:
         case queries.GetTopology():
@@ -54,6 +54,10 @@ def answer(reader: Reader, query: Query[object]) -> object:  # noqa: PLR0911 - a
             return access_keys(reader, query.user)
         case queries.GetJoinToken():
             return join_token(reader, query.token)
+        case job_queries.GetJob():
+            return read_jobs.job(reader, query.job)
+        case job_queries.ListJobs():
+            return read_jobs.jobs(reader, query)
         case _:
             raise VersionRefused("meta.query_unknown", f"control does not know the question {type(query).__name__}")
 

@@ -18,6 +18,7 @@ class Part(Enum):
     TOPOLOGY = "topology"
     BUCKETS = "buckets"
     USERS = "users"
+    JOBS = "jobs"
 
 
 class Control:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dwd.base.errors import VersionRefused
 from dwd.meta.core.query import Query
-from dwd.meta.core.shard import queries, read_blocks, read_objects, read_uploads
+from dwd.meta.core.shard import queries, read_blocks, read_fences, read_objects, read_uploads
 from dwd.meta.core.tx import Reader
 
 LONG = (
@@ -57,5 +57,7 @@ def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR09
             return read_blocks.find_blocks(reader, query)
         case queries.ChangesPage():
             return read_blocks.changes(reader, query)
+        case queries.GetFences():
+            return read_fences.fences(reader)
         case _:
             raise VersionRefused("meta.query_unknown", f"a shard does not know the question {type(query).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from dwd.meta.core.receipt import Receipt
-from dwd.meta.core.shard import blocks, commands, drain, gates, lists, put, uploads
+from dwd.meta.core.shard import blocks, commands, drain, fences, gates, lists, put, uploads
 from dwd.meta.core.shard.state import Shard
 from dwd.meta.core.tx import At
 
@@ -47,5 +47,9 @@ def apply(shard: Shard, command: commands.ShardCommand, at: At) -> Receipt:  # n
             return gates.seal_bucket(shard, command, at)
         case commands.UnsealBucket():
             return gates.unseal_bucket(shard, command, at)
+        case commands.HoldFence():
+            return fences.hold_fence(at)
+        case commands.SweepFences():
+            return fences.sweep_fences(shard, command, at)
         case _:
             assert_never(command)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dwd.base.blocks import StoredBlock
-from dwd.base.ids import BlockId, LayoutEpoch, Stamp
+from dwd.base.ids import BlockId, JobId, LayoutEpoch, Stamp
 
 INLINE_BLOCKS_MAX = 64
 """Blocks a command may carry; an object of more stages them in a list first."""
@@ -248,6 +248,21 @@ class UnsealBucket:
     bucket_epoch: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldFence:
+    """Changes nothing: sent under a job's lease, it shuts out the job's earlier runners from here on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFences:
+    """Jobs in `over` and all below `below` are over: whatever their runners still send is refused. Receipt.count:
+    fences forgotten.
+    """
+
+    over: tuple[JobId, ...]
+    below: JobId
+
+
 ShardCommand = (
     PutObject
     | StageBlocks
@@ -266,6 +281,8 @@ ShardCommand = (
     | AckGc
     | SealBucket
     | UnsealBucket
+    | HoldFence
+    | SweepFences
 )
 KeyedCommand = (
     PutObject

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dwd.base.ids import BlockId, LogIndex, Stamp
+from dwd.base.ids import BlockId, JobId, LogIndex, Stamp
+from dwd.meta.core.fencing import Fence
 from dwd.meta.core.query import Query
 from dwd.meta.core.shard.rows import (
     Change,
@@ -259,6 +260,19 @@ class ChangesPage(Query[ChangesAnswer]):
 
     after: LogIndex
     limit: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FencesAnswer:
+    """By job."""
+
+    floor: JobId
+    fences: tuple[Fence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetFences(Query[FencesAnswer]):
+    """The jobs that this shard remembers, but for those it knows to be over."""
 
 
 KeyedQuery = HeadObject | GetObject | GetBlocks | GetPartBounds | GetUpload | ListParts

@@ -124,6 +124,49 @@ STANDING_ENABLED: Standing.ValueType  # 0
 STANDING_DISABLED: Standing.ValueType  # 1
 Global___Standing: _TypeAlias = Standing  # noqa: Y015
 
+class _JobState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_STATE_QUEUED: _JobState.ValueType  # 0
+    JOB_STATE_RUNNING: _JobState.ValueType  # 1
+    JOB_STATE_PAUSED: _JobState.ValueType  # 2
+    JOB_STATE_CANCELLING: _JobState.ValueType  # 3
+    JOB_STATE_CANCELLED: _JobState.ValueType  # 4
+    JOB_STATE_DONE: _JobState.ValueType  # 5
+    JOB_STATE_FAILED: _JobState.ValueType  # 6
+
+class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
+    """Jobs: rows, commands, questions."""
+
+JOB_STATE_QUEUED: JobState.ValueType  # 0
+JOB_STATE_RUNNING: JobState.ValueType  # 1
+JOB_STATE_PAUSED: JobState.ValueType  # 2
+JOB_STATE_CANCELLING: JobState.ValueType  # 3
+JOB_STATE_CANCELLED: JobState.ValueType  # 4
+JOB_STATE_DONE: JobState.ValueType  # 5
+JOB_STATE_FAILED: JobState.ValueType  # 6
+Global___JobState: _TypeAlias = JobState  # noqa: Y015
+
+class _JobWish:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobWishEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobWish.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_WISH_PAUSE: _JobWish.ValueType  # 0
+    JOB_WISH_RESUME: _JobWish.ValueType  # 1
+    JOB_WISH_CANCEL: _JobWish.ValueType  # 2
+
+class JobWish(_JobWish, metaclass=_JobWishEnumTypeWrapper): ...
+
+JOB_WISH_PAUSE: JobWish.ValueType  # 0
+JOB_WISH_RESUME: JobWish.ValueType  # 1
+JOB_WISH_CANCEL: JobWish.ValueType  # 2
+Global___JobWish: _TypeAlias = JobWish  # noqa: Y015
+
 @_typing.final
 class NodeAddresses(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -1676,3 +1719,394 @@ class GetJoinToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetJoinToken: _TypeAlias = GetJoinToken  # noqa: Y015
+
+@_typing.final
+class JobArgument(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobArgument: _TypeAlias = JobArgument  # noqa: Y015
+
+@_typing.final
+class JobPlan(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    total: _builtins.int
+    unit: _builtins.str
+    details: _builtins.bytes
+    """canonical JSON"""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def estimates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[_builtins.str] | None = ...,
+        lines: _abc.Iterable[_builtins.str] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        estimates: _abc.Iterable[_builtins.str] | None = ...,
+        total: _builtins.int = ...,
+        unit: _builtins.str = ...,
+        details: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "estimates", b"estimates", "lines", b"lines", "steps", b"steps", "total", b"total", "unit", b"unit", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobPlan: _TypeAlias = JobPlan  # noqa: Y015
+
+@_typing.final
+class JobRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    PLAN_HASH_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    BLOCKER_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    RUNNER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LEASE_UNTIL_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    kind: _builtins.str
+    plan_hash: _builtins.str
+    state: Global___JobState.ValueType
+    step: _builtins.int
+    done: _builtins.int
+    total: _builtins.int
+    blocker: _builtins.str
+    cursor: _builtins.bytes
+    result: _builtins.str
+    error_code: _builtins.str
+    error: _builtins.str
+    runner: _builtins.int
+    epoch: _builtins.int
+    lease_until: _builtins.int
+    """Unix ms"""
+    attempts: _builtins.int
+    asked_by: _builtins.str
+    created: _builtins.int
+    updated: _builtins.int
+    @_builtins.property
+    def arguments(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobArgument]: ...
+    @_builtins.property
+    def plan(self) -> Global___JobPlan: ...
+    def __init__(
+        self,
+        *,
+        job: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        arguments: _abc.Iterable[Global___JobArgument] | None = ...,
+        plan: Global___JobPlan | None = ...,
+        plan_hash: _builtins.str = ...,
+        state: Global___JobState.ValueType = ...,
+        step: _builtins.int = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        blocker: _builtins.str = ...,
+        cursor: _builtins.bytes = ...,
+        result: _builtins.str = ...,
+        error_code: _builtins.str = ...,
+        error: _builtins.str = ...,
+        runner: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        lease_until: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        asked_by: _builtins.str = ...,
+        created: _builtins.int = ...,
+        updated: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "asked_by", b"asked_by", "attempts", b"attempts", "blocker", b"blocker", "created", b"created", "cursor", b"cursor", "done", b"done", "epoch", b"epoch", "error", b"error", "error_code", b"error_code", "job", b"job", "kind", b"kind", "lease_until", b"lease_until", "plan", b"plan", "plan_hash", b"plan_hash", "result", b"result", "runner", b"runner", "state", b"state", "step", b"step", "total", b"total", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobRow: _TypeAlias = JobRow  # noqa: Y015
+
+@_typing.final
+class CreateJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    PLAN_HASH_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    plan_hash: _builtins.str
+    asked_by: _builtins.str
+    @_builtins.property
+    def arguments(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobArgument]: ...
+    @_builtins.property
+    def plan(self) -> Global___JobPlan: ...
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        arguments: _abc.Iterable[Global___JobArgument] | None = ...,
+        plan: Global___JobPlan | None = ...,
+        plan_hash: _builtins.str = ...,
+        asked_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "asked_by", b"asked_by", "kind", b"kind", "plan", b"plan", "plan_hash", b"plan_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateJob: _TypeAlias = CreateJob  # noqa: Y015
+
+@_typing.final
+class LeaseJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    LEASE_MS_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    node: _builtins.int
+    lease_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        job: _builtins.int = ...,
+        node: _builtins.int = ...,
+        lease_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "lease_ms", b"lease_ms", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseJob: _TypeAlias = LeaseJob  # noqa: Y015
+
+@_typing.final
+class ReportJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    BLOCKER_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    LEASE_MS_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    epoch: _builtins.int
+    step: _builtins.int
+    done: _builtins.int
+    total: _builtins.int
+    blocker: _builtins.str
+    cursor: _builtins.bytes
+    lease_ms: _builtins.int
+    """0: given back"""
+    def __init__(
+        self,
+        *,
+        job: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        step: _builtins.int = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        blocker: _builtins.str = ...,
+        cursor: _builtins.bytes = ...,
+        lease_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocker", b"blocker", "cursor", b"cursor", "done", b"done", "epoch", b"epoch", "job", b"job", "lease_ms", b"lease_ms", "step", b"step", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportJob: _TypeAlias = ReportJob  # noqa: Y015
+
+@_typing.final
+class FinishJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    epoch: _builtins.int
+    state: Global___JobState.ValueType
+    result: _builtins.str
+    error_code: _builtins.str
+    error: _builtins.str
+    def __init__(
+        self,
+        *,
+        job: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        state: Global___JobState.ValueType = ...,
+        result: _builtins.str = ...,
+        error_code: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error", b"error", "error_code", b"error_code", "job", b"job", "result", b"result", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishJob: _TypeAlias = FinishJob  # noqa: Y015
+
+@_typing.final
+class AskJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    WISH_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    wish: Global___JobWish.ValueType
+    def __init__(
+        self,
+        *,
+        job: _builtins.int = ...,
+        wish: Global___JobWish.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "wish", b"wish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskJob: _TypeAlias = AskJob  # noqa: Y015
+
+@_typing.final
+class JobAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___JobRow: ...
+    def __init__(
+        self,
+        *,
+        job: Global___JobRow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobAnswer: _TypeAlias = JobAnswer  # noqa: Y015
+
+@_typing.final
+class GetJob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    def __init__(
+        self,
+        *,
+        job: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJob: _TypeAlias = GetJob  # noqa: Y015
+
+@_typing.final
+class JobsAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobRow]: ...
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___JobRow] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobsAnswer: _TypeAlias = JobsAnswer  # noqa: Y015
+
+@_typing.final
+class ListJobs(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    before: _builtins.int
+    limit: _builtins.int
+    over: _builtins.bool
+    kind: _builtins.str
+    def __init__(
+        self,
+        *,
+        before: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        over: _builtins.bool = ...,
+        kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "kind", b"kind", "limit", b"limit", "over", b"over"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobs: _TypeAlias = ListJobs  # noqa: Y015

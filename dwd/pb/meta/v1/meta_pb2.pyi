@@ -89,6 +89,7 @@ class Envelope(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     LOWEST_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     REGISTER_SESSION_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     SET_VERSION_FIELD_NUMBER: _builtins.int
@@ -122,6 +123,11 @@ class Envelope(_message.Message):
     USE_JOIN_TOKEN_FIELD_NUMBER: _builtins.int
     SET_SETTING_FIELD_NUMBER: _builtins.int
     SET_SHARD_MAP_FIELD_NUMBER: _builtins.int
+    CREATE_JOB_FIELD_NUMBER: _builtins.int
+    LEASE_JOB_FIELD_NUMBER: _builtins.int
+    REPORT_JOB_FIELD_NUMBER: _builtins.int
+    FINISH_JOB_FIELD_NUMBER: _builtins.int
+    ASK_JOB_FIELD_NUMBER: _builtins.int
     PUT_OBJECT_FIELD_NUMBER: _builtins.int
     STAGE_BLOCKS_FIELD_NUMBER: _builtins.int
     DROP_STAGED_FIELD_NUMBER: _builtins.int
@@ -138,11 +144,17 @@ class Envelope(_message.Message):
     ACK_GC_FIELD_NUMBER: _builtins.int
     SEAL_BUCKET_FIELD_NUMBER: _builtins.int
     UNSEAL_BUCKET_FIELD_NUMBER: _builtins.int
+    HOLD_FENCE_FIELD_NUMBER: _builtins.int
+    SWEEP_FENCES_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     sequence: _builtins.int
     lowest: _builtins.int
     """The least sequence the session has no answer for yet."""
     version: _builtins.int
+    @_builtins.property
+    def fence(self) -> _shard_pb2.Fence:
+        """Of a step of a job: under which lease it is sent."""
+
     @_builtins.property
     def register_session(self) -> Global___RegisterSession: ...
     @_builtins.property
@@ -210,6 +222,16 @@ class Envelope(_message.Message):
     @_builtins.property
     def set_shard_map(self) -> _control_pb2.SetShardMap: ...
     @_builtins.property
+    def create_job(self) -> _control_pb2.CreateJob: ...
+    @_builtins.property
+    def lease_job(self) -> _control_pb2.LeaseJob: ...
+    @_builtins.property
+    def report_job(self) -> _control_pb2.ReportJob: ...
+    @_builtins.property
+    def finish_job(self) -> _control_pb2.FinishJob: ...
+    @_builtins.property
+    def ask_job(self) -> _control_pb2.AskJob: ...
+    @_builtins.property
     def put_object(self) -> _shard_pb2.PutObject: ...
     @_builtins.property
     def stage_blocks(self) -> _shard_pb2.StageBlocks: ...
@@ -241,6 +263,10 @@ class Envelope(_message.Message):
     def seal_bucket(self) -> _shard_pb2.SealBucket: ...
     @_builtins.property
     def unseal_bucket(self) -> _shard_pb2.UnsealBucket: ...
+    @_builtins.property
+    def hold_fence(self) -> _shard_pb2.HoldFence: ...
+    @_builtins.property
+    def sweep_fences(self) -> _shard_pb2.SweepFences: ...
     def __init__(
         self,
         *,
@@ -248,6 +274,7 @@ class Envelope(_message.Message):
         sequence: _builtins.int = ...,
         lowest: _builtins.int = ...,
         version: _builtins.int = ...,
+        fence: _shard_pb2.Fence | None = ...,
         register_session: Global___RegisterSession | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
         set_version: Global___SetVersion | None = ...,
@@ -281,6 +308,11 @@ class Envelope(_message.Message):
         use_join_token: _control_pb2.UseJoinToken | None = ...,
         set_setting: _control_pb2.SetSetting | None = ...,
         set_shard_map: _control_pb2.SetShardMap | None = ...,
+        create_job: _control_pb2.CreateJob | None = ...,
+        lease_job: _control_pb2.LeaseJob | None = ...,
+        report_job: _control_pb2.ReportJob | None = ...,
+        finish_job: _control_pb2.FinishJob | None = ...,
+        ask_job: _control_pb2.AskJob | None = ...,
         put_object: _shard_pb2.PutObject | None = ...,
         stage_blocks: _shard_pb2.StageBlocks | None = ...,
         drop_staged: _shard_pb2.DropStaged | None = ...,
@@ -297,12 +329,14 @@ class Envelope(_message.Message):
         ack_gc: _shard_pb2.AckGc | None = ...,
         seal_bucket: _shard_pb2.SealBucket | None = ...,
         unseal_bucket: _shard_pb2.UnsealBucket | None = ...,
+        hold_fence: _shard_pb2.HoldFence | None = ...,
+        sweep_fences: _shard_pb2.SweepFences | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "initialise_cluster", b"initialise_cluster", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "ask_job", b"ask_job", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_job", b"create_job", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence", b"fence", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "finish_job", b"finish_job", "hold_fence", b"hold_fence", "initialise_cluster", b"initialise_cluster", "lease_job", b"lease_job", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "report_job", b"report_job", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "sweep_fences", b"sweep_fences", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "initialise_cluster", b"initialise_cluster", "lowest", b"lowest", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "sequence", b"sequence", "session", b"session", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "apply_layout", b"apply_layout", "ask_job", b"ask_job", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_job", b"create_job", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence", b"fence", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "finish_job", b"finish_job", "hold_fence", b"hold_fence", "initialise_cluster", b"initialise_cluster", "lease_job", b"lease_job", "lowest", b"lowest", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "report_job", b"report_job", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "sequence", b"sequence", "session", b"session", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "sweep_fences", b"sweep_fences", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register_session", "checkpoint", "set_version", "set_node_standing", "set_bucket_at_rest", "stage_layout", "drop_staged_layout", "fence_layouts", "initialise_cluster", "add_node", "update_node", "seal_keyring", "remove_node", "set_node_liveness", "add_device", "set_device_state", "set_device_draining", "apply_layout", "retire_layouts", "create_bucket", "begin_delete_bucket", "cancel_delete_bucket", "finish_delete_bucket", "create_user", "set_user_state", "delete_user", "create_access_key", "set_access_key_state", "delete_access_key", "create_join_token", "use_join_token", "set_setting", "set_shard_map", "put_object", "stage_blocks", "drop_staged", "delete_object", "copy_inside_shard", "create_upload", "put_part", "complete_upload", "abort_upload", "expire_abandoned", "drain", "trim_tombstones", "update_block", "ack_gc", "seal_bucket", "unseal_bucket"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register_session", "checkpoint", "set_version", "set_node_standing", "set_bucket_at_rest", "stage_layout", "drop_staged_layout", "fence_layouts", "initialise_cluster", "add_node", "update_node", "seal_keyring", "remove_node", "set_node_liveness", "add_device", "set_device_state", "set_device_draining", "apply_layout", "retire_layouts", "create_bucket", "begin_delete_bucket", "cancel_delete_bucket", "finish_delete_bucket", "create_user", "set_user_state", "delete_user", "create_access_key", "set_access_key_state", "delete_access_key", "create_join_token", "use_join_token", "set_setting", "set_shard_map", "create_job", "lease_job", "report_job", "finish_job", "ask_job", "put_object", "stage_blocks", "drop_staged", "delete_object", "copy_inside_shard", "create_upload", "put_part", "complete_upload", "abort_upload", "expire_abandoned", "drain", "trim_tombstones", "update_block", "ack_gc", "seal_bucket", "unseal_bucket", "hold_fence", "sweep_fences"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -320,6 +354,8 @@ class Question(_message.Message):
     GET_ACCESS_KEY_FIELD_NUMBER: _builtins.int
     LIST_ACCESS_KEYS_FIELD_NUMBER: _builtins.int
     GET_JOIN_TOKEN_FIELD_NUMBER: _builtins.int
+    GET_JOB_FIELD_NUMBER: _builtins.int
+    LIST_JOBS_FIELD_NUMBER: _builtins.int
     HEAD_OBJECT_FIELD_NUMBER: _builtins.int
     GET_OBJECT_FIELD_NUMBER: _builtins.int
     GET_BLOCKS_FIELD_NUMBER: _builtins.int
@@ -335,6 +371,7 @@ class Question(_message.Message):
     BLOCK_PAGE_FIELD_NUMBER: _builtins.int
     FIND_BLOCKS_FIELD_NUMBER: _builtins.int
     CHANGES_PAGE_FIELD_NUMBER: _builtins.int
+    GET_FENCES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def get_topology(self) -> _control_pb2.GetTopology: ...
     @_builtins.property
@@ -351,6 +388,10 @@ class Question(_message.Message):
     def list_access_keys(self) -> _control_pb2.ListAccessKeys: ...
     @_builtins.property
     def get_join_token(self) -> _control_pb2.GetJoinToken: ...
+    @_builtins.property
+    def get_job(self) -> _control_pb2.GetJob: ...
+    @_builtins.property
+    def list_jobs(self) -> _control_pb2.ListJobs: ...
     @_builtins.property
     def head_object(self) -> _shard_pb2.HeadObject: ...
     @_builtins.property
@@ -381,6 +422,8 @@ class Question(_message.Message):
     def find_blocks(self) -> _shard_pb2.FindBlocks: ...
     @_builtins.property
     def changes_page(self) -> _shard_pb2.ChangesPage: ...
+    @_builtins.property
+    def get_fences(self) -> _shard_pb2.GetFences: ...
     def __init__(
         self,
         *,
@@ -392,6 +435,8 @@ class Question(_message.Message):
         get_access_key: _control_pb2.GetAccessKey | None = ...,
         list_access_keys: _control_pb2.ListAccessKeys | None = ...,
         get_join_token: _control_pb2.GetJoinToken | None = ...,
+        get_job: _control_pb2.GetJob | None = ...,
+        list_jobs: _control_pb2.ListJobs | None = ...,
         head_object: _shard_pb2.HeadObject | None = ...,
         get_object: _shard_pb2.GetObject | None = ...,
         get_blocks: _shard_pb2.GetBlocks | None = ...,
@@ -407,12 +452,13 @@ class Question(_message.Message):
         block_page: _shard_pb2.BlockPage | None = ...,
         find_blocks: _shard_pb2.FindBlocks | None = ...,
         changes_page: _shard_pb2.ChangesPage | None = ...,
+        get_fences: _shard_pb2.GetFences | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "changes_page", b"changes_page", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_buckets", b"list_buckets", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "changes_page", b"changes_page", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_fences", b"get_fences", "get_job", b"get_job", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_buckets", b"list_buckets", "list_jobs", b"list_jobs", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "changes_page", b"changes_page", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_buckets", b"list_buckets", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "changes_page", b"changes_page", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_fences", b"get_fences", "get_job", b"get_job", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_buckets", b"list_buckets", "list_jobs", b"list_jobs", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["get_topology", "get_bucket", "list_buckets", "get_user", "list_users", "get_access_key", "list_access_keys", "get_join_token", "head_object", "get_object", "get_blocks", "get_part_bounds", "list_objects", "get_upload", "list_uploads", "list_parts", "get_usage", "get_counts", "gc_page", "repair_page", "block_page", "find_blocks", "changes_page"]  # noqa: Y015
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["get_topology", "get_bucket", "list_buckets", "get_user", "list_users", "get_access_key", "list_access_keys", "get_join_token", "get_job", "list_jobs", "head_object", "get_object", "get_blocks", "get_part_bounds", "list_objects", "get_upload", "list_uploads", "list_parts", "get_usage", "get_counts", "gc_page", "repair_page", "block_page", "find_blocks", "changes_page", "get_fences"]  # noqa: Y015
     _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
 
@@ -430,6 +476,8 @@ class Answer(_message.Message):
     ACCESS_KEY_ANSWER_FIELD_NUMBER: _builtins.int
     ACCESS_KEYS_ANSWER_FIELD_NUMBER: _builtins.int
     JOIN_TOKEN_ANSWER_FIELD_NUMBER: _builtins.int
+    JOB_ANSWER_FIELD_NUMBER: _builtins.int
+    JOBS_ANSWER_FIELD_NUMBER: _builtins.int
     OBJECT_ANSWER_FIELD_NUMBER: _builtins.int
     BLOCKS_ANSWER_FIELD_NUMBER: _builtins.int
     PART_BOUNDS_ANSWER_FIELD_NUMBER: _builtins.int
@@ -442,6 +490,7 @@ class Answer(_message.Message):
     GC_ANSWER_FIELD_NUMBER: _builtins.int
     BLOCK_PAGE_ANSWER_FIELD_NUMBER: _builtins.int
     CHANGES_ANSWER_FIELD_NUMBER: _builtins.int
+    FENCES_ANSWER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def topology(self) -> _control_pb2.Topology: ...
     @_builtins.property
@@ -458,6 +507,10 @@ class Answer(_message.Message):
     def access_keys_answer(self) -> _control_pb2.AccessKeysAnswer: ...
     @_builtins.property
     def join_token_answer(self) -> _control_pb2.JoinTokenAnswer: ...
+    @_builtins.property
+    def job_answer(self) -> _control_pb2.JobAnswer: ...
+    @_builtins.property
+    def jobs_answer(self) -> _control_pb2.JobsAnswer: ...
     @_builtins.property
     def object_answer(self) -> _shard_pb2.ObjectAnswer: ...
     @_builtins.property
@@ -482,6 +535,8 @@ class Answer(_message.Message):
     def block_page_answer(self) -> _shard_pb2.BlockPageAnswer: ...
     @_builtins.property
     def changes_answer(self) -> _shard_pb2.ChangesAnswer: ...
+    @_builtins.property
+    def fences_answer(self) -> _shard_pb2.FencesAnswer: ...
     def __init__(
         self,
         *,
@@ -493,6 +548,8 @@ class Answer(_message.Message):
         access_key_answer: _control_pb2.AccessKeyAnswer | None = ...,
         access_keys_answer: _control_pb2.AccessKeysAnswer | None = ...,
         join_token_answer: _control_pb2.JoinTokenAnswer | None = ...,
+        job_answer: _control_pb2.JobAnswer | None = ...,
+        jobs_answer: _control_pb2.JobsAnswer | None = ...,
         object_answer: _shard_pb2.ObjectAnswer | None = ...,
         blocks_answer: _shard_pb2.BlocksAnswer | None = ...,
         part_bounds_answer: _shard_pb2.PartBoundsAnswer | None = ...,
@@ -505,12 +562,13 @@ class Answer(_message.Message):
         gc_answer: _shard_pb2.GcAnswer | None = ...,
         block_page_answer: _shard_pb2.BlockPageAnswer | None = ...,
         changes_answer: _shard_pb2.ChangesAnswer | None = ...,
+        fences_answer: _shard_pb2.FencesAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "bucket_answer", b"bucket_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "gc_answer", b"gc_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "bucket_answer", b"bucket_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "fences_answer", b"fences_answer", "gc_answer", b"gc_answer", "job_answer", b"job_answer", "jobs_answer", b"jobs_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "bucket_answer", b"bucket_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "gc_answer", b"gc_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "bucket_answer", b"bucket_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "fences_answer", b"fences_answer", "gc_answer", b"gc_answer", "job_answer", b"job_answer", "jobs_answer", b"jobs_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["topology", "bucket_answer", "buckets_answer", "user_answer", "users_answer", "access_key_answer", "access_keys_answer", "join_token_answer", "object_answer", "blocks_answer", "part_bounds_answer", "list_answer", "upload_answer", "uploads_answer", "parts_answer", "usage_answer", "shard_counts", "gc_answer", "block_page_answer", "changes_answer"]  # noqa: Y015
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["topology", "bucket_answer", "buckets_answer", "user_answer", "users_answer", "access_key_answer", "access_keys_answer", "join_token_answer", "job_answer", "jobs_answer", "object_answer", "blocks_answer", "part_bounds_answer", "list_answer", "upload_answer", "uploads_answer", "parts_answer", "usage_answer", "shard_counts", "gc_answer", "block_page_answer", "changes_answer", "fences_answer"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 
