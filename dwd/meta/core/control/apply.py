@@ -17,6 +17,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
     """Raises the DwError the command earned, before its first write."""
     if isinstance(command, JobCommand):
         return jobs.apply(control, command, at)
+    if isinstance(command, commands.UserCommand):
+        return _apply_to_users(control, command, at)
     match command:
         case commands.InitialiseCluster():
             return cluster.initialise_cluster(control, command, at)
@@ -50,6 +52,18 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return buckets.cancel_delete_bucket(control, command, at)
         case commands.FinishDeleteBucket():
             return buckets.finish_delete_bucket(control, command, at)
+        case commands.SetSetting():
+            return cluster.set_setting(control, command, at)
+        case commands.SetShardMap():
+            return cluster.set_shard_map(control, command, at)
+        case _:
+            assert_never(command)
+
+
+def _apply_to_users(  # noqa: PLR0911 - a table
+    control: Control, command: commands.UserCommand, at: At
+) -> Receipt:
+    match command:
         case commands.CreateUser():
             return users.create_user(control, command, at)
         case commands.SetUserState():
@@ -66,9 +80,5 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return users.create_join_token(control, command, at)
         case commands.UseJoinToken():
             return users.use_join_token(control, command, at)
-        case commands.SetSetting():
-            return cluster.set_setting(control, command, at)
-        case commands.SetShardMap():
-            return cluster.set_shard_map(control, command, at)
         case _:
             assert_never(command)

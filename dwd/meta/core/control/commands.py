@@ -301,6 +301,16 @@ class SetShardMap:
     ranges: tuple[ShardRange, ...]
 
 
+UserCommand = (
+    CreateUser
+    | SetUserState
+    | DeleteUser
+    | CreateAccessKey
+    | SetAccessKeyState
+    | DeleteAccessKey
+    | CreateJoinToken
+    | UseJoinToken
+)
 ControlCommand = (
     InitialiseCluster
     | AddNode
@@ -321,14 +331,7 @@ ControlCommand = (
     | BeginDeleteBucket
     | CancelDeleteBucket
     | FinishDeleteBucket
-    | CreateUser
-    | SetUserState
-    | DeleteUser
-    | CreateAccessKey
-    | SetAccessKeyState
-    | DeleteAccessKey
-    | CreateJoinToken
-    | UseJoinToken
+    | UserCommand
     | SetSetting
     | SetShardMap
     | JobCommand
