@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 
 from dwd.admin.context import DeviceReport, Exposure, RecountTotals
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError
-from dwd.base.ids import GroupId
+from dwd.base.ids import DeviceId, GroupId
 from dwd.blocks.exposure import LAST_PLACEMENT, ExposureWorker
 from dwd.blocks.ports import Owner
 from dwd.blocks.recount import BlockState, FragmentState, Recount
 from dwd.blocks.reports import Reports
 from dwd.blocks.service import LocalFragments
+from dwd.blocks.topology import Topology
+from dwd.blocks.whereabouts import Remaining, remaining_on
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.client import MetaClient
 from dwd.meta.core.shard.queries import FROM_THE_START
@@ -37,6 +39,7 @@ class NodeBlockReports:
         recount: Recount,
         found: Reports,
         meta: MetaClient,
+        topology: Topology,
         clock: Clock,
     ) -> None:
         self._devices = devices
@@ -46,6 +49,7 @@ class NodeBlockReports:
         self._recount = recount
         self._found = found
         self._meta = meta
+        self._topology = topology
         self._clock = clock
 
     async def devices(self) -> tuple[DeviceReport, ...]:
@@ -73,6 +77,10 @@ class NodeBlockReports:
             blocks += await self._blocks_of(group)
         tally = self._exposure.tally()
         return Exposure(blocks=blocks, degraded=tally.degraded, at_risk=tally.at_risk)
+
+    async def remaining_on(self, devices: Collection[DeviceId]) -> Remaining:
+        """What the rows of all shards still place on these devices. Raises Unavailable, DeadlineExceeded."""
+        return await remaining_on(self._meta, self._topology, devices, deadline=self._clock.monotonic() + PAGE_SECONDS)
 
     async def recount(self, *, verify_pages: bool) -> AsyncIterator[RecountTotals]:
         """Every fragment of the shards led here, asked of its device; totals after each page. What is found missing or

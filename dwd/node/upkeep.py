@@ -105,6 +105,7 @@ class Upkeep:
                 recount=Recount(topology=topology, fragments=router, clock=around.clock),
                 found=store.reports,
                 meta=metadata.client,
+                topology=topology,
                 clock=around.clock,
             )
             tasks = await stack.enter_async_context(Tasks("workers", lambda _name, error: around.on_fatal(error)))

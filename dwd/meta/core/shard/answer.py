@@ -19,6 +19,7 @@ LONG = (
     queries.RepairPage,
     queries.BlockPage,
     queries.FindBlocks,
+    queries.CountPlaced,
     queries.ChangesPage,
 )
 """Pages, sums and what reads a whole manifest may take milliseconds: answered off the loop."""
@@ -55,6 +56,8 @@ def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR09
             return read_blocks.block_page(reader, query)
         case queries.FindBlocks():
             return read_blocks.find_blocks(reader, query)
+        case queries.CountPlaced():
+            return read_blocks.count_placed(reader, query)
         case queries.ChangesPage():
             return read_blocks.changes(reader, query)
         case queries.GetFences():

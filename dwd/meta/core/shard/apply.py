@@ -25,6 +25,8 @@ def apply(shard: Shard, command: commands.ShardCommand, at: At) -> Receipt:  # n
             return blocks.ack_gc(shard, command, at)
         case commands.UpdateBlock():
             return blocks.update_block(shard, command, at)
+        case commands.AdvanceBlocks():
+            return blocks.advance_blocks(shard, command, at)
         case commands.FenceLayouts():
             return blocks.fence_layouts(shard, command, at)
         case commands.Drain():

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dwd.base.blocks import Handoff, StoredBlock, placement_of
 from dwd.base.errors import Conflict, Corrupt, InvalidArgument, InvariantViolation, NotFound
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, DeviceId, LayoutEpoch, Stamp, stamp_ms
-from dwd.base.limits import ORPHAN_GRACE_SECONDS
+from dwd.base.limits import BLOCKS_PER_ROW_MAX, ORPHAN_GRACE_SECONDS
 from dwd.meta.core.receipt import Receipt
-from dwd.meta.core.shard.commands import AckGc, FenceLayouts, UpdateBlock
+from dwd.meta.core.shard.commands import AckGc, AdvanceBlocks, FenceLayouts, UpdateBlock
 from dwd.meta.core.shard.state import Shard, require_one
 from dwd.meta.core.tx import At, Reader, Row
 
@@ -82,7 +82,7 @@ def check_new(shard: Shard, blocks: Sequence[StoredBlock], at: At) -> None:
     oldest = stamp_ms(at.stamp) - FIRST_NAMED_MS_MAX
     for stored in blocks:
         check_shape(stored)
-        _check_fence(shard, stored)
+        _check_fence(shard, stored.layout_epoch)
         (stamp,) = _STAMP.unpack_from(stored.block)
         if stamp_ms(Stamp(stamp)) < oldest:
             raise Conflict("meta.block_too_old", "a block waited too long for its object; store it anew")
@@ -93,11 +93,11 @@ def check_new(shard: Shard, blocks: Sequence[StoredBlock], at: At) -> None:
             raise Conflict("meta.block_exists", f"block {stored.block.hex()} is already known")
 
 
-def _check_fence(shard: Shard, stored: StoredBlock) -> None:
+def _check_fence(shard: Shard, epoch: LayoutEpoch) -> None:
     """A layout that retires must not be named again: nobody could say where the block is."""
     fence = shard.layout_fence()
-    if stored.layout_epoch < fence:
-        raise Conflict("meta.layout_fenced", f"layout {stored.layout_epoch} is retiring; store it anew", fence=fence)
+    if epoch < fence:
+        raise Conflict("meta.layout_fenced", f"layout {epoch} is retiring; store it anew", fence=fence)
 
 
 def check_shape(stored: StoredBlock) -> None:
@@ -167,6 +167,7 @@ def release(shard: Shard, block: BlockId, at: At) -> None:
 def update_block(shard: Shard, command: UpdateBlock, at: At) -> Receipt:
     old, new = command.old, command.new
     check_shape(new)
+    _check_made(command.made, at)
     if _identity(old) != _identity(new):
         raise InvalidArgument("meta.block_identity", "repair changes where a block is, never what it is")
     row = find_block(shard.tx, old.block)
@@ -177,7 +178,7 @@ def update_block(shard: Shard, command: UpdateBlock, at: At) -> Receipt:
         if present != old:
             raise Conflict("meta.block_changed", f"block {old.block.hex()} changed meanwhile")
         if new.layout_epoch != old.layout_epoch:
-            _check_fence(shard, new)
+            _check_fence(shard, new.layout_epoch)
         shard.tx.run(
             "UPDATE blocks SET profile = ?, layout_epoch = ?, handoffs = ?, missing = ? WHERE place = ? AND block = ?",
             (
@@ -197,6 +198,32 @@ def update_block(shard: Shard, command: UpdateBlock, at: At) -> Receipt:
 
 def _identity(stored: StoredBlock) -> tuple[object, ...]:
     return stored.block, stored.length, stored.crc32c, stored.plain, stored.packing
+
+
+def advance_blocks(shard: Shard, command: AdvanceBlocks, at: At) -> Receipt:
+    """Each row by itself: one that changed meanwhile is left as it is."""
+    if len(command.blocks) > BLOCKS_PER_ROW_MAX:
+        raise InvalidArgument("meta.limit", f"at most {BLOCKS_PER_ROW_MAX} blocks")
+    _check_fence(shard, command.layout_epoch)
+    advanced = 0
+    for old in command.blocks:
+        row = find_block(shard.tx, old.block)
+        if row is None or stored_block(row) != old or old.needs_repair:
+            continue
+        shard.tx.run(
+            "UPDATE blocks SET layout_epoch = ? WHERE place = ? AND block = ?",
+            (command.layout_epoch, placement_of(old.block), old.block),
+        )
+        shard.use_layout(old.layout_epoch, -1)
+        shard.use_layout(command.layout_epoch, 1)
+        advanced += 1
+    return Receipt(index=at.index, stamp=at.stamp, count=advanced)
+
+
+def _check_made(made: Stamp, at: At) -> None:
+    """Whoever removes strays trusts that copies as old as this are named by now or never."""
+    if made and stamp_ms(made) < stamp_ms(at.stamp) - FIRST_NAMED_MS_MAX:
+        raise Conflict("meta.repair_too_old", "the fragments were written too long ago; write them anew")
 
 
 def fence_layouts(shard: Shard, command: FenceLayouts, at: At) -> Receipt:

@@ -18,6 +18,7 @@ SEALING_BYTES_MAX = 512
 SALT_BYTES_MAX = 32
 PART_BYTES_MIN = 5 * 1024 * 1024
 """Of every part but the last."""
+NEVER = Stamp(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +211,24 @@ class TrimTombstones:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateBlock:
-    """Compare-and-swap of a block's place: repair says where its fragments are now. Refused: NotFound
-    meta.no_such_block (deleted meanwhile), Conflict meta.block_changed.
+    """Compare-and-swap of a block's place: repair says where its fragments are now. `made`: not later than when it
+    began to write fragments that only the new row names; 0: it wrote none. Refused: NotFound meta.no_such_block
+    (deleted meanwhile), Conflict meta.block_changed, meta.repair_too_old, meta.layout_fenced.
     """
 
     old: StoredBlock
     new: StoredBlock
+    made: Stamp = NEVER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceBlocks:
+    """These rows name `layout_epoch` from now on: it puts their fragments where they are already. Rows that changed
+    meanwhile, or await repair, stay as they are. Receipt.count: rows changed. Refused: Conflict meta.layout_fenced.
+    """
+
+    blocks: tuple[StoredBlock, ...]
+    layout_epoch: LayoutEpoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +290,7 @@ ShardCommand = (
     | Drain
     | TrimTombstones
     | UpdateBlock
+    | AdvanceBlocks
     | FenceLayouts
     | AckGc
     | SealBucket

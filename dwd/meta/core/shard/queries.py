@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dwd.base.ids import BlockId, JobId, LogIndex, Stamp
+from dwd.base.ids import BlockId, JobId, LayoutEpoch, LogIndex, Stamp
 from dwd.meta.core.fencing import Fence
 from dwd.meta.core.query import Query
 from dwd.meta.core.shard.rows import (
@@ -242,6 +242,36 @@ class FindBlocks(Query[BlockPageAnswer]):
     """Those of `blocks` that exist here, in the order asked. What is not answered is no block of this shard."""
 
     blocks: tuple[BlockId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedCount:
+    """Blocks of one scheme whose partition has the (rank + 1)th of the devices asked for at `slot` of its list.
+    `bytes` are the blocks'.
+    """
+
+    profile: str
+    rank: int
+    slot: int
+    blocks: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedCounts:
+    counts: tuple[PlacedCount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountPlaced(Query[PlacedCounts]):
+    """How many blocks of a layout have fragments on certain devices, counted where the rows are. `slots[r]` has a byte
+    for each partition: the place in its list of the (r + 1)th of these devices, 255 when there are no more. Blocks
+    that await repair are not counted: RepairPage shows them.
+    """
+
+    epoch: LayoutEpoch
+    partitions: int
+    slots: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dwd.base.blocks import placement_of
-from dwd.base.errors import Conflict
+from dwd.base.errors import Conflict, InvalidArgument
 from dwd.base.ids import BlockId, LayoutEpoch, LogIndex, Stamp
 from dwd.meta.core.shard import blocks
 from dwd.meta.core.shard.queries import (
@@ -11,10 +11,13 @@ from dwd.meta.core.shard.queries import (
     BlockPageAnswer,
     ChangesAnswer,
     ChangesPage,
+    CountPlaced,
     FindBlocks,
     GcAnswer,
     GcPage,
     GetUsage,
+    PlacedCount,
+    PlacedCounts,
     RepairPage,
     UsageAnswer,
 )
@@ -62,6 +65,25 @@ def block_page(reader: Reader, query: BlockPage) -> BlockPageAnswer:
 def find_blocks(reader: Reader, query: FindBlocks) -> BlockPageAnswer:
     found = [row for block in query.blocks[: page_limit(1_000)] if (row := blocks.find_block(reader, block))]
     return BlockPageAnswer(blocks=tuple(_owned(row) for row in found), more=False)
+
+
+def count_placed(reader: Reader, query: CountPlaced) -> PlacedCounts:
+    """One pass over the rows for each rank: no row leaves the shard."""
+    found = []
+    for rank, slots in enumerate(query.slots):
+        if not 0 < len(slots) == query.partitions:
+            raise InvalidArgument("meta.slots", "a byte for each partition")
+        rows = reader.rows(
+            "SELECT profile, substr(?1, place * ?2 / 65536 + 1, 1) AS slot, count(*), sum(length) FROM blocks"
+            " WHERE layout_epoch = ?3 AND handoffs IS NULL AND missing IS NULL AND slot < x'ff'"
+            " GROUP BY profile, slot",
+            (slots, query.partitions, query.epoch),
+        )
+        found += [
+            PlacedCount(profile=profile, rank=rank, slot=slot[0], blocks=count, bytes=size)
+            for profile, slot, count, size in rows
+        ]
+    return PlacedCounts(counts=tuple(found))
 
 
 def _after(after: BlockId, place: int) -> tuple[Value, Value]:

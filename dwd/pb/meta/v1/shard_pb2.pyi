@@ -914,6 +914,8 @@ class UpdateBlock(_message.Message):
 
     OLD_FIELD_NUMBER: _builtins.int
     NEW_FIELD_NUMBER: _builtins.int
+    MADE_FIELD_NUMBER: _builtins.int
+    made: _builtins.int
     @_builtins.property
     def old(self) -> Global___StoredBlock: ...
     @_builtins.property
@@ -923,14 +925,38 @@ class UpdateBlock(_message.Message):
         *,
         old: Global___StoredBlock | None = ...,
         new: Global___StoredBlock | None = ...,
+        made: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["new", b"new", "old", b"old"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new", b"new", "old", b"old"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["made", b"made", "new", b"new", "old", b"old"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateBlock: _TypeAlias = UpdateBlock  # noqa: Y015
+
+@_typing.final
+class AdvanceBlocks(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    LAYOUT_EPOCH_FIELD_NUMBER: _builtins.int
+    layout_epoch: _builtins.int
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredBlock]: ...
+    def __init__(
+        self,
+        *,
+        blocks: _abc.Iterable[Global___StoredBlock] | None = ...,
+        layout_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "layout_epoch", b"layout_epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvanceBlocks: _TypeAlias = AdvanceBlocks  # noqa: Y015
 
 @_typing.final
 class AckGc(_message.Message):
@@ -1783,3 +1809,80 @@ class GetFences(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFences: _TypeAlias = GetFences  # noqa: Y015
+
+@_typing.final
+class CountPlaced(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    partitions: _builtins.int
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        partitions: _builtins.int = ...,
+        slots: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "partitions", b"partitions", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountPlaced: _TypeAlias = CountPlaced  # noqa: Y015
+
+@_typing.final
+class PlacedCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    profile: _builtins.str
+    rank: _builtins.int
+    slot: _builtins.int
+    blocks: _builtins.int
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        profile: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        slot: _builtins.int = ...,
+        blocks: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes", b"bytes", "profile", b"profile", "rank", b"rank", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlacedCount: _TypeAlias = PlacedCount  # noqa: Y015
+
+@_typing.final
+class PlacedCounts(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacedCount]: ...
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[Global___PlacedCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlacedCounts: _TypeAlias = PlacedCounts  # noqa: Y015
