@@ -12,6 +12,7 @@ from dwd.base.errors import DwError, NotFound, PermissionDenied
 from dwd.base.ids import NodeId, hex_id, parse_hex_id
 from dwd.meta.core.control.queries import Topology
 from dwd.node.paths import Paths
+from dwd.node.removal import refuse_removed
 from dwd.runtime.files import Files
 from dwd.security.peers import Peer, PeerKind
 
@@ -43,6 +44,7 @@ class Membership:
         self._own = own
         self._addresses = dict(peers)
         self._members: frozenset[NodeId] | None = None
+        self._removed: frozenset[NodeId] = frozenset()
 
     def update(self, topology: Topology) -> frozenset[NodeId]:
         """Take over addresses and members; the nodes that are no longer members."""
@@ -51,6 +53,7 @@ class Membership:
         members = frozenset(row.node for row in topology.nodes)
         gone = (self._members or frozenset(self._addresses)) - members
         self._members = members
+        self._removed = frozenset(row.node for row in topology.removed)
         self._addresses = {row.node: row.addresses.grpc for row in topology.nodes}
         return gone
 
@@ -72,6 +75,8 @@ class Membership:
         """
         match peer.kind:
             case PeerKind.NODE:
+                if peer.node_id is not None and peer.node_id in self._removed:
+                    raise refuse_removed(peer.node_id)
                 known = self._members is None or peer.node_id in self._members
                 allowed = known and (method.startswith(NODE_SERVICES) or method in BETWEEN_NODES)
             case PeerKind.OPERATOR:

@@ -7,6 +7,7 @@ identity_dir/  identity.json, certificates, keys (dwd.security.identity)
                devices.json        which device ids this node's directories have held
                peers.json          addresses of the other nodes, for the time before control is there: a node whose
                                    data is gone must still be able to say so
+               removed.json        the cluster removed this node (dwd.node.removal)
                starts.json         which copy of each directory is the newest (dwd.node.starts)
 data_dir/      node.json           whose data this is, written once
                lock                flocked by the running daemon
@@ -57,6 +58,10 @@ class Paths:
     @property
     def starts(self) -> Path:
         return self.identity / "starts.json"
+
+    @property
+    def removed(self) -> Path:
+        return self.identity / "removed.json"
 
     @property
     def owner(self) -> Path:

@@ -11,6 +11,7 @@ from dwd.meta.core.control.rows import Domain
 from dwd.node.disk import Disk
 from dwd.node.faults import Faults
 from dwd.node.paths import DataClaim, Paths, claim_data, paths_of
+from dwd.node.removal import require_not_removed
 from dwd.node.starts import Starts
 from dwd.raft.quorum_loss.epochs import Epochs
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -59,6 +60,7 @@ def surroundings_of(
     identity = identities.load(paths.identity, clock=clock)
     if faults is not None:
         faults.be(identity.node_id)
+    require_not_removed(files, paths, identity)
     ring = open_keyring(identity.sealing, files.read(paths.keyring))
     claim = claim_data(files, paths, cluster=identity.cluster_id, node=identity.node_id)
     starts = Starts(paths, files, rng)

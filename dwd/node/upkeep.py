@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from dwd.base.ids import NodeId
 from dwd.blocks.exposure import ExposureWorker
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
@@ -39,10 +41,12 @@ from dwd.node.block_reports import NodeBlockReports
 from dwd.node.jobs import job_kinds
 from dwd.node.metadata import Metadata
 from dwd.node.network import Network
+from dwd.node.removal import ASK_SECONDS, RemovalWorker, write_removed
 from dwd.node.storage import Storage
 from dwd.node.surroundings import Surroundings
 from dwd.node.topology import ControlTopology
 from dwd.raft.rpc.admin_client import create_replica, drop_replica
+from dwd.raft.rpc.clocks import GrpcClocks
 from dwd.runtime.allocator import TrimWorker
 from dwd.runtime.pacing import PACE_DEFAULT, PACE_FULL
 from dwd.runtime.tasks import Tasks
@@ -145,7 +149,29 @@ class Upkeep:
         begin()
 
     def _local_workers(self) -> tuple[Worker, ...]:
-        return (IndexWorker(self.storage.fragments), CompactionWorker(self.storage.fragments), TrimWorker())
+        around, clocks = self.around, GrpcClocks(self.network.channels, self.around.clock)
+
+        async def removed(told_by: NodeId) -> None:
+            error = await asyncio.to_thread(
+                write_removed, around.files, around.paths, around.identity, told_by, around.clock
+            )
+            _log.critical("this node was removed from its cluster", error=error.message, hint=error.hint)
+            around.on_fatal(error)
+
+        removal = RemovalWorker(
+            node=around.identity.node_id,
+            topology=self.metadata.client.view.topology_or_none,
+            addresses=self.network.membership.addresses,
+            last_contact=self.metadata.host.last_contact,
+            ask=lambda node: clocks.unix_ms(node, seconds=ASK_SECONDS),
+            on_removed=removed,
+        )
+        return (
+            removal,
+            IndexWorker(self.storage.fragments),
+            CompactionWorker(self.storage.fragments),
+            TrimWorker(),
+        )
 
     def _cluster_workers(self, addresses: NodeAddresses) -> tuple[Worker, ...]:
         around, meta = self.around, self.metadata.client

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dwd.base.errors import NotFound, PermissionDenied
-from dwd.base.ids import NodeId
+from dwd.base.ids import NodeId, Stamp
 from dwd.meta.core.control.queries import Topology
+from dwd.meta.core.control.rows import RemovedNodeRow
 from dwd.node.directory import Membership, load_peers, save_peers
 from dwd.node.paths import Paths
 from dwd.pb.admin.v1 import admin_pb2
@@ -54,6 +56,20 @@ def test_each_kind_of_caller_may_call_exactly_its_methods(method: str) -> None:
         assert found == {PeerKind.NODE, PeerKind.OPERATOR}
     else:
         assert found == {PeerKind.OPERATOR}
+
+
+def test_a_removed_node_is_told_so_whatever_it_asks() -> None:
+    membership = Membership(NodeId(1), {})
+    known = members(1)
+    gone = RemovedNodeRow(node=NodeId(2), name="n2", removed=Stamp(1))
+    membership.update(replace(known, removed=(gone,)))
+    for method in (INNER[0], JOIN):
+        with pytest.raises(PermissionDenied) as refused:
+            membership.check(peer(PeerKind.NODE, 2), method)
+        assert refused.value.code == "node.removed"
+    with pytest.raises(PermissionDenied) as refused:
+        membership.check(peer(PeerKind.NODE, 3), INNER[0])
+    assert refused.value.code == "rpc.not_allowed", "nobody knows whether it joined or left"
 
 
 def test_node_is_refused_when_it_is_no_member() -> None:
