@@ -23,7 +23,9 @@ class Handoff:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBlock:
     """The row that makes a block exist. `profile` is the scheme really used ("rs-4-2", "replica-3"); `length` and
-    `crc32c` are of the bytes that were coded into fragments; `missing` lists fragment indexes that are nowhere yet.
+    `crc32c` are of the bytes that were coded into fragments; `missing` lists fragment indexes that are nowhere yet;
+    `wanted` is the scheme it should have been stored as, where too few devices were up for that (empty: it is what it
+    should be).
     """
 
     block: BlockId
@@ -37,6 +39,7 @@ class StoredBlock:
     """Bytes of the object that these are, where `packing` made them another number; else 0."""
     packing: int = 0
     """How the object's bytes became the block's: opaque here (dwd.objects.core.packing), 0 for as they are."""
+    wanted: str = ""
 
     @property
     def plain_length(self) -> int:
@@ -45,7 +48,13 @@ class StoredBlock:
 
     @property
     def needs_repair(self) -> bool:
+        """Fragments are away or on loan."""
         return bool(self.handoffs or self.missing)
+
+    @property
+    def not_as_wanted(self) -> bool:
+        """Something is to be done before it survives what was promised."""
+        return bool(self.handoffs or self.missing or self.wanted)
 
 
 def placement_of(block: BlockId) -> int:

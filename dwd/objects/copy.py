@@ -122,13 +122,11 @@ def check_source(source: CopySource, info: ObjectInfo) -> None:
 
 
 def _shareable(context: Context, source: CopySource, row: BucketRow, key: str, info: ObjectInfo) -> bool:
-    """Blocks can be shared when one shard owns both keys and both buckets ask for the same profile."""
+    """Blocks can be shared inside a bucket, when one shard owns both keys (ADR 0012)."""
     view = context.meta.view
-    from_row = view.bucket(source.bucket)
     return (
         info.size > context.inline_bytes_max
-        and from_row is not None
-        and from_row.profile == row.profile
+        and source.bucket == row.name
         and view.group_of(source.bucket, source.key) == view.group_of(row.name, key)
     )
 

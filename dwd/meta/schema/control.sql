@@ -72,7 +72,10 @@ CREATE TABLE buckets (
     compression INTEGER NOT NULL,      -- a zstd level; 0: none
     encryption INTEGER NOT NULL,       -- of objects whose request says nothing: dwd.meta.core.control.rows.Encryption
     named_key TEXT NOT NULL,
-    sealed_key BLOB NOT NULL           -- the bucket's key, sealed with the cluster keyring
+    sealed_key BLOB NOT NULL,          -- the bucket's key, sealed with the cluster keyring
+    tier INTEGER NOT NULL,             -- dwd.base.policy.Tier; 0: the cluster's
+    criticality INTEGER NOT NULL,      -- dwd.base.policy.Criticality
+    allow_fallback INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX buckets_owner ON buckets (owner, name);
 

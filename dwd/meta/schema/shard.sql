@@ -49,9 +49,18 @@ CREATE TABLE blocks (
     key BLOB NOT NULL,
     plain INTEGER NOT NULL,            -- bytes of the object it holds when packed, else 0
     packing INTEGER NOT NULL,          -- dwd.objects.core.packing; 0: the object's bytes as they are
+    wanted TEXT,                       -- the profile it should have had; NULL when it has it
+    name BLOB,                         -- what objects and lists call it, once it took another block's place; else NULL
     PRIMARY KEY (place, block)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX blocks_repair ON blocks (place, block) WHERE handoffs IS NOT NULL OR missing IS NOT NULL;
+CREATE INDEX blocks_repair ON blocks (place, block)
+    WHERE handoffs IS NOT NULL OR missing IS NOT NULL OR wanted IS NOT NULL;
+
+-- Blocks that were stored anew (another profile): objects and lists go on naming the one that was first.
+CREATE TABLE renamed (
+    name BLOB PRIMARY KEY,
+    block BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Blocks of large objects and of parts, in rows of up to 1,000, written while uploading.
 CREATE TABLE lists (

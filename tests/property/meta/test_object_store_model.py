@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from dwd.meta.core.shard.commands import (
     Precondition,
     PutObject,
     PutPart,
+    ReplaceBlock,
     StageBlocks,
 )
 from dwd.meta.core.shard.queries import BlockPage, GcPage, GetCounts, GetObject, GetUsage, ListObjects
@@ -47,6 +49,7 @@ class ObjectStore(RuleBasedStateMachine):
         self.uploads: dict[str, tuple[str, dict[int, tuple[int, int]]]] = {}
         self.staged: dict[int, tuple[str, list[int]]] = {}
         self.made = 0
+        self.replaced: dict[int, int] = {}
         self.next = 0
 
     def fresh(self) -> int:
@@ -171,6 +174,18 @@ class ObjectStore(RuleBasedStateMachine):
         del self.uploads[upload]
         self.objects[key] = (etag, tuple(parts[n][0] for n in chosen), PART_BYTES_MIN * len(chosen))
 
+    @rule(data=st.data(), wanted=st.sampled_from(["", "rs-6-3"]))
+    def store_anew(self, data: Any, wanted: str) -> None:
+        """The same bytes under another profile: whoever named the block still finds them."""
+        rows = [b.stored for b in self.shard.ask(BlockPage(first=0, last=0xFFFF, limit=1000)).blocks]
+        if not rows:
+            return
+        old = data.draw(st.sampled_from(rows))
+        new = replace(old, block=block(self.fresh()).block, profile="replica-3", wanted=wanted)
+        self.made += 1
+        self.send(ReplaceBlock(old=old, new=new))
+        self.replaced[old.crc32c] = self.replaced.get(old.crc32c, 0) + 1
+
     @rule(limit=st.integers(1, 5))
     def drain(self, limit: int) -> None:
         self.send(Drain(limit=limit))
@@ -215,10 +230,14 @@ class ObjectStore(RuleBasedStateMachine):
         named |= {number for _, numbers in self.staged.values() for number in numbers}
         named |= {number for _, parts in self.uploads.values() for number, _ in parts.values()}
         kept = {b.stored.crc32c for b in self.shard.ask(BlockPage(first=0, last=0xFFFF, limit=1000)).blocks}
-        given_up = {r.stored.crc32c for r in self.shard.ask(GcPage(before=FAR, limit=1000)).rows}
+        given_up = [r.stored.crc32c for r in self.shard.ask(GcPage(before=FAR, limit=1000)).rows]
         assert kept == named
-        assert not kept & given_up
         assert len(kept) + len(given_up) == self.made
+        for number, times in self.replaced.items():
+            assert given_up.count(number) == times + (number not in kept), "each place it was stored at is collected"
+        assert all(number in self.replaced for number in kept.intersection(given_up))
+        names = {name for (name,) in self.shard.sql("SELECT name FROM blocks WHERE name IS NOT NULL")}
+        assert {name for (name,) in self.shard.sql("SELECT name FROM renamed")} == names
         self.shard.close()
         shutil.rmtree(self.directory)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from dwd.base.errors import Conflict, DwError, PermissionDenied
+from dwd.base.errors import Busy, Conflict, DwError, NotFound, PermissionDenied
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch
+from dwd.base.policy import Criticality, Policy, Tier
 from dwd.meta.core.control.commands import (
     AddDevice,
     AddNode,
@@ -25,6 +26,7 @@ from dwd.meta.core.control.commands import (
     InitialiseCluster,
     RemoveNode,
     SetAccessKeyState,
+    SetBucketPolicy,
     SetDeviceDraining,
     SetDeviceState,
     SetNodeLiveness,
@@ -359,3 +361,28 @@ def test_node_is_taken_to_know_the_oldest_version_until_it_says_more(control: Gr
     assert known() == 3, "admitted again, it knows what it knew"
     control.send(update(0))
     assert known() == 1, "a daemon that does not speak of versions"
+
+
+def test_a_buckets_policy_is_set_under_a_new_epoch_when_it_differs(control: Group) -> None:
+    control.send(CreateUser(name="u"))
+    before = control.send(CreateBucket(name="b", owner="u", profile="rs-4-2")).count
+    wished = SetBucketPolicy(
+        name="b", profile="auto", tier=Tier.ENTERPRISE, criticality=Criticality.HIGH, allow_fallback=True
+    )
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        control.send(replace(wished, expected_epoch=before + 1))
+    epoch = control.send(replace(wished, expected_epoch=before)).count
+    assert epoch > before
+    row = control.ask(GetBucket(name="b")).bucket
+    assert row is not None
+    assert (row.epoch, row.policy) == (
+        epoch,
+        Policy(profile="auto", tier=Tier.ENTERPRISE, criticality=Criticality.HIGH, allow_fallback=True),
+    )
+    again = control.send(replace(wished, expected_epoch=before))
+    assert (again.count, again.existed) == (epoch, True), "a runner that goes on after another finds it done"
+    with pytest.raises(NotFound):
+        control.send(replace(wished, name="nothing"))
+    control.send(BeginDeleteBucket(name="b"))
+    with pytest.raises(Busy):
+        control.send(replace(wished, profile="none"))

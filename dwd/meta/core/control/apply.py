@@ -52,6 +52,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return buckets.cancel_delete_bucket(control, command, at)
         case commands.FinishDeleteBucket():
             return buckets.finish_delete_bucket(control, command, at)
+        case commands.SetBucketPolicy():
+            return buckets.set_bucket_policy(control, command, at)
         case commands.SetSetting():
             return cluster.set_setting(control, command, at)
         case commands.SetShardMap():

@@ -1,4 +1,4 @@
-"""CreateBucket, SetBucketAtRest, and the three steps of deleting one: begin, then cancel or finish."""
+"""CreateBucket, SetBucketAtRest, SetBucketPolicy, and the three steps of deleting one: begin, then cancel or finish."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dwd.meta.core.control.commands import (
     CreateBucket,
     FinishDeleteBucket,
     SetBucketAtRest,
+    SetBucketPolicy,
 )
 from dwd.meta.core.control.rows import AtRest, BucketState, Encryption
 from dwd.meta.core.control.state import Control, Part, check_name
@@ -39,7 +40,7 @@ def create_bucket(control: Control, command: CreateBucket, at: At) -> Receipt:
     if count[0] >= BUCKETS_MAX:
         raise Busy("meta.buckets", f"there may be {BUCKETS_MAX} buckets")
     control.tx.run(
-        "INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             command.name,
             command.owner,
@@ -51,7 +52,32 @@ def create_bucket(control: Control, command: CreateBucket, at: At) -> Receipt:
             command.at_rest.encryption,
             command.at_rest.named_key,
             command.sealed_key,
+            command.tier,
+            command.criticality,
+            int(command.allow_fallback),
         ),
+    )
+    control.touched.add(Part.BUCKETS)
+    return Receipt(index=at.index, stamp=at.stamp, count=at.index)
+
+
+def set_bucket_policy(control: Control, command: SetBucketPolicy, at: At) -> Receipt:
+    if not command.profile or len(command.profile) > PROFILE_CHARACTERS_MAX:
+        raise InvalidArgument("meta.bucket_profile", "not a profile")
+    state, epoch = _require(control, command.name)
+    wished = (command.profile, command.tier, command.criticality, int(command.allow_fallback))
+    present = control.tx.row(
+        "SELECT profile, tier, criticality, allow_fallback FROM buckets WHERE name = ?", (command.name,)
+    )
+    if present == wished:
+        return Receipt(index=at.index, stamp=at.stamp, count=epoch, existed=True)
+    if state != BucketState.ACTIVE:
+        raise Busy("meta.bucket_sealed", f"bucket {command.name} is being deleted")
+    if command.expected_epoch not in {0, epoch}:
+        raise Conflict("meta.bucket_changed", f"bucket {command.name} changed meanwhile", epoch=epoch)
+    control.tx.run(
+        "UPDATE buckets SET profile = ?, tier = ?, criticality = ?, allow_fallback = ?, epoch = ? WHERE name = ?",
+        (*wished, at.index, command.name),
     )
     control.touched.add(Part.BUCKETS)
     return Receipt(index=at.index, stamp=at.stamp, count=at.index)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dwd.base.ids import ClusterId, DeviceId, LayoutEpoch, NodeId, ShardEpoch
+from dwd.base.policy import Criticality, Tier
 from dwd.meta.core.control.job_commands import JobCommand
 from dwd.meta.core.control.rows import (
     PLAIN,
@@ -176,6 +177,9 @@ class CreateBucket:
     profile: str
     at_rest: AtRest = PLAIN
     sealed_key: bytes = field(default=b"", repr=False)
+    tier: Tier = Tier.CLUSTER
+    criticality: Criticality = Criticality.NORMAL
+    allow_fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +192,21 @@ class SetBucketAtRest:
     name: str
     at_rest: AtRest
     epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetBucketPolicy:
+    """How the bucket's data is stored from now on, under a new epoch (Receipt.count), which the shards must be told
+    (UnsealBucket). What it is already changes nothing and gives the present epoch. Refused: NotFound; Busy
+    meta.bucket_sealed; Conflict meta.bucket_changed unless the bucket is at `expected_epoch`, if given.
+    """
+
+    name: str
+    profile: str
+    tier: Tier = Tier.CLUSTER
+    criticality: Criticality = Criticality.NORMAL
+    allow_fallback: bool = False
+    expected_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +350,7 @@ ControlCommand = (
     | BeginDeleteBucket
     | CancelDeleteBucket
     | FinishDeleteBucket
+    | SetBucketPolicy
     | UserCommand
     | SetSetting
     | SetShardMap

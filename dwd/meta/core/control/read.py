@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dwd.base.errors import VersionRefused
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch, Stamp
+from dwd.base.policy import Criticality, Tier
 from dwd.meta.core.control import job_queries, queries, read_jobs
 from dwd.meta.core.control.rows import (
     AccessKeyRow,
@@ -148,7 +149,8 @@ def _device(row: Row) -> DeviceRow:
 
 
 _BUCKETS = (
-    "SELECT name, owner, profile, state, epoch, created, compression, encryption, named_key, sealed_key FROM buckets"
+    "SELECT name, owner, profile, state, epoch, created, compression, encryption, named_key, sealed_key,"
+    " tier, criticality, allow_fallback FROM buckets"
 )
 
 
@@ -162,6 +164,9 @@ def _bucket(row: Row) -> BucketRow:
         created=Stamp(row[5]),
         at_rest=AtRest(compression=row[6], encryption=Encryption(row[7]), named_key=row[8]),
         sealed_key=row[9],
+        tier=Tier(row[10]),
+        criticality=Criticality(row[11]),
+        allow_fallback=bool(row[12]),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch, Stamp
+from dwd.base.policy import Criticality, Policy, Tier
 
 ZERO_STAMP = Stamp(0)
 
@@ -174,6 +175,15 @@ class BucketRow:
     at_rest: AtRest = PLAIN
     sealed_key: bytes = field(default=b"", repr=False)
     """The bucket's key, sealed with the cluster keyring (dwd.security.data_keys)."""
+    tier: Tier = Tier.CLUSTER
+    criticality: Criticality = Criticality.NORMAL
+    allow_fallback: bool = False
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            profile=self.profile, tier=self.tier, criticality=self.criticality, allow_fallback=self.allow_fallback
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ LONG = (
     queries.GcPage,
     queries.RepairPage,
     queries.BlockPage,
+    queries.BucketBlocks,
     queries.FindBlocks,
     queries.CountPlaced,
     queries.ChangesPage,
@@ -54,6 +55,8 @@ def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR09
             return read_blocks.repair_page(reader, query)
         case queries.BlockPage():
             return read_blocks.block_page(reader, query)
+        case queries.BucketBlocks():
+            return read_blocks.bucket_blocks(reader, query)
         case queries.FindBlocks():
             return read_blocks.find_blocks(reader, query)
         case queries.CountPlaced():

@@ -29,6 +29,8 @@ def apply(shard: Shard, command: commands.ShardCommand, at: At) -> Receipt:  # n
             return blocks.advance_blocks(shard, command, at)
         case commands.FenceLayouts():
             return blocks.fence_layouts(shard, command, at)
+        case commands.ReplaceBlock():
+            return blocks.replace_block(shard, command, at)
         case commands.Drain():
             return drain.drain(shard, command, at)
         case commands.CopyInsideShard():

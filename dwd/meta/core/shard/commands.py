@@ -93,9 +93,9 @@ class DeleteObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyInsideShard:
-    """A new object sharing the source's blocks. Both keys must lie in this shard. `headers` None keeps the source's.
+    """A new object sharing the source's blocks: of the same bucket, in this shard. `headers` None keeps the source's.
     `source_etag` is what the proposer saw: Conflict meta.source_changed otherwise. Source and target may be the same
-    key only with new headers. Receipt.size. Refused: NotFound objects.no_such_key.
+    key only with new headers. Receipt.size. Refused: NotFound objects.no_such_key, InvalidArgument.
     """
 
     bucket: str
@@ -232,6 +232,17 @@ class AdvanceBlocks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceBlock:
+    """Compare-and-swap of a block for another of the same bytes, stored under another profile and so under an id of its
+    own: whoever named `old` gets `new` from now on, and `old` goes to the collector. Repeatable. Refused: NotFound
+    meta.no_such_block (deleted meanwhile), Conflict meta.block_changed, meta.block_exists, meta.block_too_old.
+    """
+
+    old: StoredBlock
+    new: StoredBlock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FenceLayouts:
     """From now on no block row may begin to name a layout below `below`: Conflict meta.layout_fenced. Never lowered."""
 
@@ -255,7 +266,9 @@ class SealBucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsealBucket:
-    """Accept writes again, of `bucket_epoch` or newer."""
+    """Accept writes of `bucket_epoch` or newer: after a deletion that was undone, and after any other change of the
+    bucket that writers must know of.
+    """
 
     bucket: str
     bucket_epoch: int
@@ -292,6 +305,7 @@ ShardCommand = (
     | UpdateBlock
     | AdvanceBlocks
     | FenceLayouts
+    | ReplaceBlock
     | AckGc
     | SealBucket
     | UnsealBucket

@@ -82,6 +82,8 @@ def copy_inside_shard(shard: Shard, command: CopyInsideShard, at: At) -> Receipt
         raise NotFound("objects.no_such_key", "the source of the copy is not there")
     if source.etag != command.source_etag:
         raise Conflict("meta.source_changed", "the source of the copy changed meanwhile")
+    if command.bucket != command.source_bucket:
+        raise InvalidArgument("meta.copy_across_buckets", "each bucket has its own blocks; put the bytes anew")
     if source.inline_id is not None:
         raise InvalidArgument("meta.copy_inline", "inline bytes are sealed for their key; put them anew")
     if (command.bucket, key) == (command.source_bucket, source_key) and command.headers is None:

@@ -221,7 +221,7 @@ class BlockPageAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairPage(Query[BlockPageAnswer]):
-    """Blocks with hand-offs or missing fragments, after `after`."""
+    """Blocks with hand-offs or missing fragments, or in another profile than wanted, after `after`."""
 
     after: BlockId = FROM_THE_START
     limit: int = 256
@@ -235,6 +235,25 @@ class BlockPage(Query[BlockPageAnswer]):
     last: int
     after: BlockId = FROM_THE_START
     limit: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketBlocksAnswer:
+    """What a stretch of `scanned` rows holds of a bucket, by (placement bits, id). `more`: go on after `next_after`."""
+
+    blocks: tuple[OwnedBlock, ...]
+    scanned: int
+    next_after: BlockId
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketBlocks(Query[BucketBlocksAnswer]):
+    """Blocks of one bucket among the next `scan` rows after `after`: no index serves this, a walk over all does."""
+
+    bucket: str
+    after: BlockId = FROM_THE_START
+    scan: int = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

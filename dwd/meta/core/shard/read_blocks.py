@@ -9,6 +9,8 @@ from dwd.meta.core.shard import blocks
 from dwd.meta.core.shard.queries import (
     BlockPage,
     BlockPageAnswer,
+    BucketBlocks,
+    BucketBlocksAnswer,
     ChangesAnswer,
     ChangesPage,
     CountPlaced,
@@ -25,7 +27,7 @@ from dwd.meta.core.shard.read_objects import page_limit
 from dwd.meta.core.shard.rows import Change, EpochUse, GcRow, OwnedBlock, ShardCounts, Usage
 from dwd.meta.core.tx import Reader, Row, Value
 
-_OWNED = f"SELECT {blocks.COLUMNS}, refs, bucket, key FROM blocks"  # noqa: S608 - constant
+_OWNED = f"SELECT {blocks.OWNED_COLUMNS} FROM blocks"  # noqa: S608 - constant
 _PLACE_MAX = 0xFFFF
 
 
@@ -38,14 +40,14 @@ def gc_page(reader: Reader, query: GcPage) -> GcAnswer:
         )
     )
     return GcAnswer(
-        rows=tuple(GcRow(stored=blocks.stored_block(row), since=Stamp(row[9])) for row in rows[:limit]),
+        rows=tuple(GcRow(stored=blocks.given_up(row), since=Stamp(row[9])) for row in rows[:limit]),
         more=len(rows) > limit,
     )
 
 
 def repair_page(reader: Reader, query: RepairPage) -> BlockPageAnswer:
     limit = page_limit(query.limit)
-    where = " WHERE (handoffs IS NOT NULL OR missing IS NOT NULL) AND (place, block) > (?, ?)"
+    where = " WHERE (handoffs IS NOT NULL OR missing IS NOT NULL OR wanted IS NOT NULL) AND (place, block) > (?, ?)"
     rows = reader.rows(
         _OWNED + " INDEXED BY blocks_repair" + where + " ORDER BY place, block LIMIT ?",
         (*_after(query.after, -1), limit + 1),
@@ -60,6 +62,23 @@ def block_page(reader: Reader, query: BlockPage) -> BlockPageAnswer:
         (*_after(query.after, query.first - 1), min(query.last, _PLACE_MAX), limit + 1),
     )
     return _page(list(rows), limit)
+
+
+def bucket_blocks(reader: Reader, query: BucketBlocks) -> BucketBlocksAnswer:
+    limit = page_limit(query.scan)
+    rows = list(
+        reader.rows(
+            _OWNED + " WHERE (place, block) > (?, ?) ORDER BY place, block LIMIT ?",
+            (*_after(query.after, -1), limit + 1),
+        )
+    )
+    page = rows[:limit]
+    return BucketBlocksAnswer(
+        blocks=tuple(_owned(row) for row in page if row[blocks.BUCKET] == query.bucket),
+        scanned=len(page),
+        next_after=BlockId(page[-1][0]) if page else query.after,
+        more=len(rows) > limit,
+    )
 
 
 def find_blocks(reader: Reader, query: FindBlocks) -> BlockPageAnswer:
@@ -96,7 +115,7 @@ def _page(rows: list[Row], limit: int) -> BlockPageAnswer:
 
 
 def _owned(row: Row) -> OwnedBlock:
-    return OwnedBlock(stored=blocks.stored_block(row), bucket=row[10], key=row[11].decode())
+    return OwnedBlock(stored=blocks.stored_block(row), bucket=row[blocks.BUCKET], key=row[blocks.KEY].decode())
 
 
 def usage(reader: Reader, query: GetUsage) -> UsageAnswer:

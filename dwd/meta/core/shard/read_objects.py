@@ -147,10 +147,10 @@ def _walk_list(reader: Reader, target: int, base: int, within: int) -> Iterator[
 def _place(reader: Reader, ids: bytes, base: int, within: int, salt: bytes) -> Iterator[PlacedBlock]:
     """The blocks that begin `within` bytes behind `base`."""
     for block in blocks.split_ids(ids):
-        row = blocks.find_block(reader, BlockId(block))
+        row = blocks.find_named(reader, BlockId(block))
         if row is None:
             raise NotFound("meta.no_such_manifest", "the object was replaced while it was read")
-        owned = OwnedBlock(stored=blocks.stored_block(row), bucket=row[10], key=row[11].decode())
+        owned = OwnedBlock(stored=blocks.stored_block(row), bucket=row[blocks.BUCKET], key=row[blocks.KEY].decode())
         yield PlacedBlock(offset=base + within, owned=owned, within=within, salt=salt)
         within += owned.stored.plain_length
 

@@ -109,6 +109,48 @@ ENCRYPTION_ON: Encryption.ValueType  # 1
 ENCRYPTION_NAMED_KEY: Encryption.ValueType  # 2
 Global___Encryption: _TypeAlias = Encryption  # noqa: Y015
 
+class _Tier:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tier.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIER_CLUSTER: _Tier.ValueType  # 0
+    TIER_INDIVIDUAL: _Tier.ValueType  # 1
+    TIER_SMB: _Tier.ValueType  # 2
+    TIER_ENTERPRISE: _Tier.ValueType  # 3
+    TIER_HIGH_STAKES: _Tier.ValueType  # 4
+    TIER_HYPERSCALE: _Tier.ValueType  # 5
+
+class Tier(_Tier, metaclass=_TierEnumTypeWrapper): ...
+
+TIER_CLUSTER: Tier.ValueType  # 0
+TIER_INDIVIDUAL: Tier.ValueType  # 1
+TIER_SMB: Tier.ValueType  # 2
+TIER_ENTERPRISE: Tier.ValueType  # 3
+TIER_HIGH_STAKES: Tier.ValueType  # 4
+TIER_HYPERSCALE: Tier.ValueType  # 5
+Global___Tier: _TypeAlias = Tier  # noqa: Y015
+
+class _Criticality:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CriticalityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Criticality.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CRITICALITY_NORMAL: _Criticality.ValueType  # 0
+    CRITICALITY_LOW: _Criticality.ValueType  # 1
+    CRITICALITY_HIGH: _Criticality.ValueType  # 2
+    CRITICALITY_CRITICAL: _Criticality.ValueType  # 3
+
+class Criticality(_Criticality, metaclass=_CriticalityEnumTypeWrapper): ...
+
+CRITICALITY_NORMAL: Criticality.ValueType  # 0
+CRITICALITY_LOW: Criticality.ValueType  # 1
+CRITICALITY_HIGH: Criticality.ValueType  # 2
+CRITICALITY_CRITICAL: Criticality.ValueType  # 3
+Global___Criticality: _TypeAlias = Criticality  # noqa: Y015
+
 class _Standing:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -434,6 +476,9 @@ class BucketRow(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     AT_REST_FIELD_NUMBER: _builtins.int
     SEALED_KEY_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    CRITICALITY_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     profile: _builtins.str
@@ -441,6 +486,9 @@ class BucketRow(_message.Message):
     epoch: _builtins.int
     created: _builtins.int
     sealed_key: _builtins.bytes
+    tier: Global___Tier.ValueType
+    criticality: Global___Criticality.ValueType
+    allow_fallback: _builtins.bool
     @_builtins.property
     def at_rest(self) -> Global___AtRest: ...
     def __init__(
@@ -454,10 +502,13 @@ class BucketRow(_message.Message):
         created: _builtins.int = ...,
         at_rest: Global___AtRest | None = ...,
         sealed_key: _builtins.bytes = ...,
+        tier: Global___Tier.ValueType = ...,
+        criticality: Global___Criticality.ValueType = ...,
+        allow_fallback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest", "created", b"created", "epoch", b"epoch", "name", b"name", "owner", b"owner", "profile", b"profile", "sealed_key", b"sealed_key", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "at_rest", b"at_rest", "created", b"created", "criticality", b"criticality", "epoch", b"epoch", "name", b"name", "owner", b"owner", "profile", b"profile", "sealed_key", b"sealed_key", "state", b"state", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1020,10 +1071,16 @@ class CreateBucket(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     AT_REST_FIELD_NUMBER: _builtins.int
     SEALED_KEY_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    CRITICALITY_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     profile: _builtins.str
     sealed_key: _builtins.bytes
+    tier: Global___Tier.ValueType
+    criticality: Global___Criticality.ValueType
+    allow_fallback: _builtins.bool
     @_builtins.property
     def at_rest(self) -> Global___AtRest: ...
     def __init__(
@@ -1034,10 +1091,13 @@ class CreateBucket(_message.Message):
         profile: _builtins.str = ...,
         at_rest: Global___AtRest | None = ...,
         sealed_key: _builtins.bytes = ...,
+        tier: Global___Tier.ValueType = ...,
+        criticality: Global___Criticality.ValueType = ...,
+        allow_fallback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_rest", b"at_rest", "name", b"name", "owner", b"owner", "profile", b"profile", "sealed_key", b"sealed_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "at_rest", b"at_rest", "criticality", b"criticality", "name", b"name", "owner", b"owner", "profile", b"profile", "sealed_key", b"sealed_key", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1068,6 +1128,40 @@ class SetBucketAtRest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetBucketAtRest: _TypeAlias = SetBucketAtRest  # noqa: Y015
+
+@_typing.final
+class SetBucketPolicy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    CRITICALITY_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
+    EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    profile: _builtins.str
+    tier: Global___Tier.ValueType
+    criticality: Global___Criticality.ValueType
+    allow_fallback: _builtins.bool
+    expected_epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        profile: _builtins.str = ...,
+        tier: Global___Tier.ValueType = ...,
+        criticality: Global___Criticality.ValueType = ...,
+        allow_fallback: _builtins.bool = ...,
+        expected_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "criticality", b"criticality", "expected_epoch", b"expected_epoch", "name", b"name", "profile", b"profile", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBucketPolicy: _TypeAlias = SetBucketPolicy  # noqa: Y015
 
 @_typing.final
 class BeginDeleteBucket(_message.Message):

@@ -57,6 +57,7 @@ class StoredBlock(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     PLAIN_FIELD_NUMBER: _builtins.int
     PACKING_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
     block: _builtins.bytes
     profile: _builtins.str
     length: _builtins.int
@@ -64,6 +65,7 @@ class StoredBlock(_message.Message):
     layout_epoch: _builtins.int
     plain: _builtins.int
     packing: _builtins.int
+    wanted: _builtins.str
     @_builtins.property
     def handoffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Handoff]: ...
     @_builtins.property
@@ -80,10 +82,11 @@ class StoredBlock(_message.Message):
         missing: _abc.Iterable[_builtins.int] | None = ...,
         plain: _builtins.int = ...,
         packing: _builtins.int = ...,
+        wanted: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "crc32c", b"crc32c", "handoffs", b"handoffs", "layout_epoch", b"layout_epoch", "length", b"length", "missing", b"missing", "packing", b"packing", "plain", b"plain", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "crc32c", b"crc32c", "handoffs", b"handoffs", "layout_epoch", b"layout_epoch", "length", b"length", "missing", b"missing", "packing", b"packing", "plain", b"plain", "profile", b"profile", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -959,6 +962,30 @@ class AdvanceBlocks(_message.Message):
 Global___AdvanceBlocks: _TypeAlias = AdvanceBlocks  # noqa: Y015
 
 @_typing.final
+class ReplaceBlock(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_FIELD_NUMBER: _builtins.int
+    NEW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def old(self) -> Global___StoredBlock: ...
+    @_builtins.property
+    def new(self) -> Global___StoredBlock: ...
+    def __init__(
+        self,
+        *,
+        old: Global___StoredBlock | None = ...,
+        new: Global___StoredBlock | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new", b"new", "old", b"old"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new", b"new", "old", b"old"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceBlock: _TypeAlias = ReplaceBlock  # noqa: Y015
+
+@_typing.final
 class AckGc(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1644,6 +1671,60 @@ class BlockPage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BlockPage: _TypeAlias = BlockPage  # noqa: Y015
+
+@_typing.final
+class BucketBlocksAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    SCANNED_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    scanned: _builtins.int
+    next_after: _builtins.bytes
+    more: _builtins.bool
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnedBlock]: ...
+    def __init__(
+        self,
+        *,
+        blocks: _abc.Iterable[Global___OwnedBlock] | None = ...,
+        scanned: _builtins.int = ...,
+        next_after: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "more", b"more", "next_after", b"next_after", "scanned", b"scanned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BucketBlocksAnswer: _TypeAlias = BucketBlocksAnswer  # noqa: Y015
+
+@_typing.final
+class BucketBlocks(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    SCAN_FIELD_NUMBER: _builtins.int
+    bucket: _builtins.str
+    after: _builtins.bytes
+    scan: _builtins.int
+    def __init__(
+        self,
+        *,
+        bucket: _builtins.str = ...,
+        after: _builtins.bytes = ...,
+        scan: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "bucket", b"bucket", "scan", b"scan"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BucketBlocks: _TypeAlias = BucketBlocks  # noqa: Y015
 
 @_typing.final
 class FindBlocks(_message.Message):
