@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dwctl.commands import bucket, cluster, context, key, node, object_, raft, user, worker
+from dwctl.commands import bucket, cluster, context, key, layout, node, object_, raft, user, worker
 from dwctl.dev import commands as dev
 from dwctl.output import Output, print_line
 from dwd.base.errors import DwError
@@ -49,7 +49,7 @@ def print_version(*, asked: bool) -> None:
         raise typer.Exit
 
 
-for group in (cluster, node, raft, bucket, object_, user, key, worker, context, dev):
+for group in (cluster, node, layout, raft, bucket, object_, user, key, worker, context, dev):
     app.add_typer(group.app)
 
 

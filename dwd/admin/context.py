@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dwd.base.clock import Clock
 from dwd.base.ids import ClusterId, DeviceId, GroupId, NodeId
+from dwd.blocks.topology import Topology
 from dwd.meta.client import MetaClient
 from dwd.objects.ports import Caller, Objects
 from dwd.raft.host import Host
@@ -90,6 +91,7 @@ class AdminContext:
     meta: MetaClient
     objects: Objects
     blocks: BlockReports
+    topology: Topology
     channels: Channels
     workers: WorkerRunner
     keyring: Callable[[], Keyring]

@@ -14,9 +14,10 @@ from dwd.base.ids import BLOCK_ID_BYTES, BlockId, stamp_of
 from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from dwd.blocks.codec import encode
 from dwd.blocks.core.layout import Layout
-from dwd.blocks.core.profiles import AUTO, Kind, Profile, choose_auto, parse_profile, scheme_for
+from dwd.blocks.core.profiles import Kind, Profile, scheme_for
 from dwd.blocks.fragments import Fragments
 from dwd.blocks.latency import Latencies
+from dwd.blocks.layouts import profile_of
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import BlockReader, locations
 from dwd.blocks.reports import Reports
@@ -94,10 +95,8 @@ class ErasureBlockStore:
                 self.leftovers.add(device, FragmentKey(stored.block, index))
 
     def profile(self, name: str, layout: Layout) -> Profile:
-        """What the bucket's word means now; none given means auto."""
-        if name in {"", AUTO}:
-            return choose_auto(domains=len({d.node for d in layout.devices}), devices=len(layout.devices))
-        return parse_profile(name)
+        """What the bucket's word means now."""
+        return profile_of(name, layout)
 
     def new_block_id(self) -> BlockId:
         stamp = stamp_of(self._clock.unix_ms())

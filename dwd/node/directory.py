@@ -17,6 +17,7 @@ from dwd.runtime.files import Files
 from dwd.security.peers import Peer, PeerKind
 
 NODE_SERVICES = ("/dwd.raft.", "/dwd.meta.", "/dwd.blocks.")
+OPERATOR_SERVICES = "/dwd.admin."
 ADMIN_PREFIX = "/dwd.admin.v1.Admin/"
 CONSENSUS_PREFIX = "/dwd.admin.v1.Consensus/"
 BETWEEN_NODES = frozenset(
@@ -80,8 +81,7 @@ class Membership:
                 known = self._members is None or peer.node_id in self._members
                 allowed = known and (method.startswith(NODE_SERVICES) or method in BETWEEN_NODES)
             case PeerKind.OPERATOR:
-                admin = method.startswith((ADMIN_PREFIX, CONSENSUS_PREFIX))
-                allowed = admin and method not in OPEN_TO_JOINERS | NOT_FOR_OPERATORS
+                allowed = method.startswith(OPERATOR_SERVICES) and method not in OPEN_TO_JOINERS | NOT_FOR_OPERATORS
             case PeerKind.JOIN:
                 allowed = method in OPEN_TO_JOINERS
             case _:

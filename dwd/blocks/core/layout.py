@@ -21,7 +21,8 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import byteorder
 
@@ -73,6 +74,13 @@ class Layout:
         """All devices of the partition in order: fragments first, then the preferred hand-off places."""
         start = partition * self.width
         return tuple(self.devices[i].device for i in self.slots[start : start + self.width])
+
+    def slots_held(self, fragments: int) -> Mapping[DeviceId, int]:
+        """How many fragments of all partitions each device holds, for a profile of so many."""
+        held = Counter[int]()
+        for rank in range(fragments):
+            held.update(self.slots[rank % self.width :: self.width])
+        return {device.device: held[index] for index, device in enumerate(self.devices)}
 
     def places(self, block: BlockId, fragments: int) -> tuple[DeviceId, ...]:
         """Where each fragment of the block belongs, doubled up when there are fewer devices than fragments."""

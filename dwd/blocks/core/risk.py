@@ -1,0 +1,56 @@
+"""What speaks against a change of layout: reasons to refuse it, and what people should know before they agree.
+
+A profile promises to survive the loss of as many devices as it has parity. Over nodes it may survive fewer, where there
+are not enough of them; a change may not take away from what is survived now while that is no more than the promise.
+Zones and racks are a bonus: losing some of it is told, and refused nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import astuple, fields
+
+from dwd.blocks.core.movement import Losses, Movement, Survival
+
+_HARD = frozenset({"nodes", "devices"})
+
+
+def refusals(movement: Movement) -> tuple[str, ...]:
+    """Why the change is made by force only."""
+    return tuple(text for survival in movement.survivals for text in _lowered(survival, hard=True))
+
+
+def warnings(movement: Movement) -> tuple[str, ...]:
+    """What is survived less over zones and racks, or while data moves only."""
+    told = [text for survival in movement.survivals for text in _lowered(survival, hard=False)]
+    for survival in movement.survivals:
+        if survival.before is not None and survival.during is not None:
+            told += _meanwhile(survival, survival.before, survival.during)
+        elif survival.before is None and survival.after.devices < survival.profile.parity:
+            told.append(
+                f"{survival.profile.name}: there are too few devices to survive {survival.profile.parity} losses; "
+                f"{survival.after.devices} are survived"
+            )
+    return tuple(told)
+
+
+def _lowered(survival: Survival, *, hard: bool) -> Iterator[str]:
+    if survival.before is None:
+        return
+    promise = survival.profile.parity
+    for level, before, after in _levels(survival.before, survival.after):
+        if (level in _HARD) is hard and after < min(before, promise):
+            name = survival.profile.name
+            yield f"{name}: losses of {level} survived fall from {before} to {after} (promised: {promise})"
+
+
+def _meanwhile(survival: Survival, before: Losses, during: Losses) -> Iterator[str]:
+    floor, name = before.least(survival.after), survival.profile.name
+    for level, least, lowest in _levels(floor, during):
+        if lowest < least and level in _HARD:
+            yield f"{name}: while data moves, {lowest} losses of {level} are survived at worst, not {least}"
+
+
+def _levels(first: Losses, second: Losses) -> Iterator[tuple[str, int, int]]:
+    names = [field.name for field in fields(Losses)]
+    return zip(names, astuple(first), astuple(second), strict=True)
