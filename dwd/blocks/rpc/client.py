@@ -1,8 +1,8 @@
-"""Fragments of other nodes: small requests of many callers share one stream a node, large ones are calls.
+"""Fragments of other nodes, on long-lived streams: small requests of many callers share one, large ones have others.
 
-A large payload on the stream would hold up everything behind it; a small one as a call of its own would cost ten times
-as much. A broken stream fails what waits on it (`Unavailable`: every request here may be sent again) and the next
-request opens a new one.
+A large payload on the stream of the small ones would hold up everything behind it; a call of its own, large or small,
+costs each side about a millisecond more than a message on a stream (docs/design/performance.md). A broken stream fails
+what waits on it (`Unavailable`: every request here may be sent again) and the next request opens a new one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from dwd.base.clock import Clock
-from dwd.base.errors import Busy, DeadlineExceeded, DwError, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, DeadlineExceeded, DwError, Unavailable
 from dwd.base.ids import BlockId, DeviceId, NodeId
 from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from dwd.base.units import MIB
@@ -22,7 +22,7 @@ from dwd.blocks.budget import ByteBudget
 from dwd.blocks.fragments import Fetched, HeldFragment, PutFragment
 from dwd.blocks.rpc import wire
 from dwd.blocks.volumes.fragment import FragmentKey
-from dwd.rpc.calls import call, translated
+from dwd.rpc.calls import translated
 from dwd.rpc.channels import Channels, Lane
 from dwd.runtime.files import Buffer
 from dwd.runtime.tasks import Tasks
@@ -33,6 +33,8 @@ QUEUED_BYTES_MAX = 32 * MIB
 """Waiting to be sent on one stream."""
 INFLIGHT_BYTES_MAX = 64 * MIB
 """Large payloads under way to or from one node; more wait."""
+SMALL, LARGE = 0, (1, 2)
+"""The streams to one node."""
 
 _log = structlog.get_logger("dwd.blocks")
 
@@ -42,7 +44,7 @@ class RemoteFragments:
 
     def __init__(self, channels: Channels, clock: Clock) -> None:
         self._channels, self._clock = channels, clock
-        self._streams: dict[NodeId, _Stream] = {}
+        self._streams: dict[tuple[NodeId, int], _Stream] = {}
         self._inflight: dict[NodeId, ByteBudget] = {}
         self._tasks = Tasks("blocks.remote", _failed)
 
@@ -72,26 +74,16 @@ class RemoteFragments:
 
     async def _send(self, node: NodeId, request: Sequence[Buffer], bulk: int, deadline: float) -> memoryview:
         if bulk < SMALL_BLOCK_BYTES:
-            return wire.decode_response(await self._stream(node).ask(request, deadline))
+            return wire.decode_response(await self._stream(node, SMALL).ask(request, deadline))
         budget = self._inflight.setdefault(node, ByteBudget(self._clock, INFLIGHT_BYTES_MAX))
         async with budget.holding(min(bulk, BLOCK_BYTES), deadline=deadline):
-            return await self._call(node, request, deadline)
+            stream = min((self._stream(node, number) for number in LARGE), key=_waiting)
+            return wire.decode_response(await stream.ask(request, deadline))
 
-    async def _call(self, node: NodeId, request: Sequence[Buffer], deadline: float) -> memoryview:
-        try:
-            channel = self._channels.to(node, Lane.BULK)
-            method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{wire.SERVICE}/Call")
-            seconds = deadline - self._clock.monotonic()
-            if seconds <= 0:
-                raise DeadlineExceeded("blocks.deadline", "no time left to reach the node")
-            return wire.decode_response(await _call(method, b"".join(request), seconds))
-        except OutcomeUnknown as error:
-            raise Unavailable("blocks.node_lost", "the connection broke; the request may be sent again") from error
-
-    def _stream(self, node: NodeId) -> _Stream:
-        stream = self._streams.get(node)
+    def _stream(self, node: NodeId, number: int) -> _Stream:
+        stream = self._streams.get((node, number))
         if stream is None or stream.ended:
-            stream = self._streams[node] = _Stream(self._clock)
+            stream = self._streams[node, number] = _Stream(self._clock)
             channel = self._channels.to(node, Lane.BULK)
             _ = self._tasks.spawn(stream.run(channel, self._tasks), name=f"exchange {node:016x}")
         return stream
@@ -114,6 +106,10 @@ class _Stream:
         self._queued_bytes = 0
         self._queued = asyncio.Event()
         self._next = 1
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     async def ask(self, request: Sequence[Buffer], deadline: float) -> memoryview:
         """The raw response. Raises Busy, Unavailable, DeadlineExceeded."""
@@ -178,8 +174,8 @@ class _Stream:
                 future.set_result(response)
 
 
-async def _call(method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], request: bytes, seconds: float) -> bytes:
-    return await call(method, request, seconds=seconds, mutation=False)
+def _waiting(stream: _Stream) -> int:
+    return stream.waiting
 
 
 def _failed(task: str, error: BaseException) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -39,13 +40,9 @@ class FragmentServer:
         server.add_generic(
             wire.SERVICE,
             {
-                "Call": grpc.unary_unary_rpc_method_handler(self._call),
                 "Exchange": grpc.stream_stream_rpc_method_handler(self._exchange),
             },
         )
-
-    async def _call(self, raw: bytes, _: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        return b"".join(await self.answer(raw))
 
     async def _exchange(
         self, bundles: AsyncIterator[bytes], _: grpc.aio.ServicerContext[Any, Any]
@@ -60,25 +57,33 @@ class FragmentServer:
 
     async def answer(self, raw: Buffer) -> list[Buffer]:
         """Carry out one request; errors become the answer."""
-        if self._received_bytes + len(raw) > RECEIVED_BYTES_MAX:
-            return wire.error_response(Busy("blocks.server_full", f"{self._received_bytes} bytes are being written"))
-        self._received_bytes += len(raw)
         try:
-            return await self._carry_out(wire.decode_request(raw))
+            with self._receiving(len(raw)):
+                return await self._carry_out(wire.decode_request(raw))
         except DwError as error:
             return wire.error_response(error)
         except (struct.error, IndexError):
             return wire.error_response(InvalidArgument("blocks.request", "a fragment request is cut short"))
-        finally:
-            self._received_bytes -= len(raw)
 
     async def put_many(self, fragments: Sequence[PutFragment], left_ms: int) -> list[Buffer]:
-        """Small fragments of one device that came together."""
+        """Fragments of one device that came together."""
         try:
-            await self._local.put_many(fragments, deadline=self._deadline(left_ms))
+            with self._receiving(sum(len(fragment.content) for fragment in fragments)):
+                await self._local.put_many(fragments, deadline=self._deadline(left_ms))
         except DwError as error:
             return wire.error_response(error)
         return wire.done_response()
+
+    @contextmanager
+    def _receiving(self, size: int) -> Iterator[None]:
+        """Raises Busy."""
+        if self._received_bytes + size > RECEIVED_BYTES_MAX:
+            raise Busy("blocks.server_full", f"{self._received_bytes} bytes are being written")
+        self._received_bytes += size
+        try:
+            yield
+        finally:
+            self._received_bytes -= size
 
     async def _carry_out(self, request: wire.Request) -> list[Buffer]:
         deadline = self._deadline(request.left_ms)

@@ -2,7 +2,6 @@
 
 Service dwd.blocks.v1.Fragments, identity serializers:
 
-    Call       unary   one request -> one response
     Exchange   stream  bundles of requests -> bundles of responses, in any order
     bundle     entries { [length u32][correlation u64][request or response of that length] }
 
