@@ -15,7 +15,16 @@ from dwctl.context import ClusterContext
 from dwctl.dial import Dial
 from dwd.base import limits, wire
 from dwd.base.errors import DeadlineExceeded, DwError, OutcomeUnknown, SafetyRefused, Unavailable
-from dwd.pb.admin.v1 import admin_pb2, admin_pb2_grpc, consensus_pb2, consensus_pb2_grpc, layout_pb2, layout_pb2_grpc
+from dwd.pb.admin.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    consensus_pb2,
+    consensus_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    layout_pb2,
+    layout_pb2_grpc,
+)
 
 SERVER_NAME = "node.dwd"
 """A DNS name every node's certificate carries: operators accept any node of their cluster."""
@@ -37,6 +46,8 @@ class AdminClient:
         self.raft = consensus_pb2_grpc.ConsensusStub(channel)
         self.layout_pb = layout_pb2
         self.layouts = layout_pb2_grpc.LayoutsStub(channel)
+        self.jobs_pb = jobs_pb2
+        self.jobs = jobs_pb2_grpc.JobsStub(channel)
 
     def ask(self, method: Callable[..., Answer], request: object, *, seconds: float = CALL_SECONDS) -> Answer:
         """One unary call that changes nothing. Raises DwError."""

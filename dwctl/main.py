@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from dwctl.commands import bucket, cluster, context, key, layout, node, object_, raft, user, worker
+from dwctl.commands import (
+    bucket,
+    cluster,
+    context,
+    job,
+    key,
+    layout,
+    node,
+    object_,
+    raft,
+    user,
+    worker,
+)
 from dwctl.dev import commands as dev
 from dwctl.output import Output, print_line
 from dwd.base.errors import DwError
@@ -49,8 +61,22 @@ def print_version(*, asked: bool) -> None:
         raise typer.Exit
 
 
-for group in (cluster, node, layout, raft, bucket, object_, user, key, worker, context, dev):
+for group in (
+    cluster,
+    node,
+    layout,
+    job,
+    raft,
+    bucket,
+    object_,
+    user,
+    key,
+    worker,
+    context,
+    dev,
+):
     app.add_typer(group.app)
+app.command()(job.why)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from dwd.base.clock import Clock
 from dwd.base.ids import ClusterId, DeviceId, GroupId, NodeId
 from dwd.blocks.topology import Topology
+from dwd.jobs.book import JobBook
 from dwd.meta.client import MetaClient
 from dwd.objects.ports import Caller, Objects
 from dwd.raft.host import Host
@@ -92,6 +93,7 @@ class AdminContext:
     objects: Objects
     blocks: BlockReports
     topology: Topology
+    jobs: JobBook
     channels: Channels
     workers: WorkerRunner
     keyring: Callable[[], Keyring]

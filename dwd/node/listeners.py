@@ -12,6 +12,7 @@ import structlog
 from dwd.admin.context import AdminContext
 from dwd.admin.http import AdminHttp
 from dwd.admin.rpc.consensus import ConsensusServicer
+from dwd.admin.rpc.jobs import JobsServicer
 from dwd.admin.rpc.layouts import LayoutsServicer
 from dwd.admin.rpc.servicer import AdminServicer
 from dwd.base.errors import DwError
@@ -60,6 +61,7 @@ class Listeners:
             network.server.add(AdminServicer(admin_context).register)
             network.server.add(ConsensusServicer(admin_context).register)
             network.server.add(LayoutsServicer(admin_context).register)
+            network.server.add(JobsServicer(admin_context).register)
             admin_tls = tls_for("admin", settings.tls.admin_certificate, settings.tls.admin_key)
             s3_tls = tls_for("s3", settings.tls.s3_certificate, settings.tls.s3_key)
             for tls in (admin_tls, s3_tls):
@@ -111,6 +113,7 @@ def _admin_context(
         objects=objects,
         blocks=upkeep.reports,
         topology=upkeep.topology,
+        jobs=upkeep.jobs.book,
         channels=network.channels,
         workers=upkeep.workers,
         keyring=lambda: around.keyring,

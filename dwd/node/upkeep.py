@@ -22,9 +22,11 @@ from dwd.blocks.rpc.client import RemoteFragments
 from dwd.blocks.rpc.server import FragmentServer
 from dwd.blocks.store import ErasureBlockStore, StoreOptions
 from dwd.blocks.upkeep import CompactionWorker, IndexWorker, OrphanOptions, OrphanWorker
-from dwd.jobs.kinds import JobKind
+from dwd.jobs.runner import JobRunner
+from dwd.jobs.sweep import FenceSweeper
 from dwd.meta.catalogue import ClientCatalogue
 from dwd.meta.core.control.rows import NodeAddresses
+from dwd.meta.core.control.state import Part
 from dwd.meta.rpc.audits import GrpcAudits
 from dwd.meta.rpc.leaderships import GrpcLeaderships
 from dwd.meta.workers.checkpoint import CheckpointWorker
@@ -38,7 +40,7 @@ from dwd.meta.workers.version import VersionWorker
 from dwd.node.announce import AnnounceWorker, LayoutWorker
 from dwd.node.block_owner import MetaBlockOwner
 from dwd.node.block_reports import NodeBlockReports
-from dwd.node.jobs import job_kinds
+from dwd.node.jobs import KindParts, NodeJobs
 from dwd.node.metadata import Metadata
 from dwd.node.network import Network
 from dwd.node.removal import ASK_SECONDS, RemovalWorker, write_removed
@@ -57,7 +59,13 @@ _log = structlog.get_logger("dwd.node")
 
 WOKEN_BY_CONTROL = ("node.announce", "blocks.layout", "meta.membership", "meta.version")
 """Workers that look again at once when control changed."""
-PACES = {"meta.membership": PACE_FULL, "meta.liveness": PACE_FULL, "meta.checkpoint": PACE_FULL, "meta.scan": SCAN_PACE}
+PACES = {
+    "jobs.runner": PACE_FULL,
+    "meta.membership": PACE_FULL,
+    "meta.liveness": PACE_FULL,
+    "meta.checkpoint": PACE_FULL,
+    "meta.scan": SCAN_PACE,
+}
 """Of workers that do not go at the default pace: most of these spend their time waiting for others, and their delay is
 a group's risk."""
 
@@ -76,7 +84,7 @@ class Upkeep:
     catalogue: ClientCatalogue
     exposure: ExposureWorker
     reports: NodeBlockReports
-    kinds: tuple[JobKind, ...]
+    jobs: NodeJobs
     workers: WorkerRunner
 
     @classmethod
@@ -112,6 +120,12 @@ class Upkeep:
                 topology=topology,
                 clock=around.clock,
             )
+            parts = KindParts(
+                meta=metadata.client,
+                clock=around.clock,
+                recount=Recount(topology=topology, fragments=router, clock=around.clock),
+                found=store.reports,
+            )
             tasks = await stack.enter_async_context(Tasks("workers", lambda _name, error: around.on_fatal(error)))
             yield cls(
                 around=around,
@@ -124,7 +138,7 @@ class Upkeep:
                 catalogue=catalogue,
                 exposure=exposure,
                 reports=reports,
-                kinds=job_kinds(),
+                jobs=await stack.enter_async_context(NodeJobs.open(around, parts)),
                 workers=WorkerRunner(tasks, around.clock, around.rng),
             )
 
@@ -144,6 +158,7 @@ class Upkeep:
                 self.workers.add(worker, pace=PACES.get(worker.name, PACE_DEFAULT))
             for name in WOKEN_BY_CONTROL:
                 view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
+            view.watch(lambda: self.workers.wake(JobRunner.name), frozenset({Part.JOBS}))
 
         unwatch = view.watch(begin)
         begin()
@@ -206,6 +221,8 @@ class Upkeep:
             VersionWorker(host=self.metadata.host, client=meta, clock=around.clock),
             UpkeepWorker(client=meta, clock=around.clock),
             DeletionWorker(client=meta, clock=around.clock),
+            self.jobs.runner,
+            FenceSweeper(meta=meta, clock=around.clock),
             ScanWorker(host=self.metadata.host, audit=self.metadata.audit),
             CheckpointWorker(
                 node=around.identity.node_id,
