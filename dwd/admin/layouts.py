@@ -16,13 +16,15 @@ import structlog
 from dwd.admin.context import AdminContext
 from dwd.base.errors import Conflict, NotFound, SafetyRefused, Unavailable
 from dwd.base.ids import LayoutEpoch
+from dwd.base.policy import Policy
 from dwd.blocks.core import risk
 from dwd.blocks.core.layout import Layout, LayoutDevice, decode_layout, encode_layout
 from dwd.blocks.core.members import AddedNode, WhatIf
 from dwd.blocks.core.movement import Load, Movement
 from dwd.blocks.core.placement import plan_layout
 from dwd.blocks.core.profiles import Profile
-from dwd.blocks.layouts import AUTOMATIC_SETTING, is_automatic, profile_of
+from dwd.blocks.layouts import AUTOMATIC_SETTING, is_automatic
+from dwd.blocks.policies import choice_on
 from dwd.blocks.topology import layout_devices
 from dwd.meta.core.control.commands import ApplyLayout, DropStagedLayout, SetSetting, StageLayout
 from dwd.meta.core.control.rows import LayoutRow
@@ -132,7 +134,8 @@ def newest(context: AdminContext) -> Layout | None:
 
 def shown_profile(context: AdminContext, name: str, layout: Layout) -> Profile:
     """Over whose fragments slots are counted: the named one, else what buckets get that name none."""
-    return profile_of(name or context.meta.view.topology().setting(DEFAULT_PROFILE_SETTING), layout)
+    topology = context.meta.view.topology()
+    return choice_on(Policy(profile=name or topology.setting(DEFAULT_PROFILE_SETTING)), layout, topology).profile
 
 
 async def blocks_by_epoch(context: AdminContext) -> tuple[dict[LayoutEpoch, int], bool]:
@@ -203,7 +206,8 @@ def _still_moving(context: AdminContext) -> tuple[str, ...]:
 
 async def _stored(context: AdminContext, layout: Layout) -> dict[Profile, int]:
     """Bytes in blocks, before they are coded, by what the profiles of the buckets mean. Raises Unavailable."""
-    profiles = {row.name: profile_of(row.profile, layout) for row in context.meta.view.buckets()}
+    view = context.meta.view
+    profiles = {row.name: choice_on(row.policy, layout, view.topology()).profile for row in view.buckets()}
     stored = dict.fromkeys(profiles.values(), 0)
     for group in context.meta.shards():
         after, more = "", True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dwd.base.blocks import Handoff, StoredBlock
+from dwd.base.policy import Policy
 from dwd.runtime.files import Buffer
 
 __all__ = ["BlockStore", "Handoff", "Owner", "StoredBlock"]
@@ -23,9 +24,10 @@ class Owner:
 class BlockStore(Protocol):
     """Blocks of up to BLOCK_BYTES over all devices of the region."""
 
-    async def write(self, data: Buffer, *, profile: str, owner: Owner, deadline: float) -> StoredBlock:
+    async def write(self, data: Buffer, *, policy: Policy, owner: Owner, deadline: float) -> StoredBlock:
         """Returns once every fragment is fsynced on a device. `deadline` in seconds of the monotonic clock.
-        Raises Busy (no placement survives one more loss), Unavailable, NoSpace, DeadlineExceeded.
+        Raises Busy (no placement survives one more loss), Unavailable, NoSpace, DeadlineExceeded. Where the policy
+        allows a fallback the row may say that another profile was `wanted`.
         """
         ...
 
@@ -33,6 +35,14 @@ class BlockStore(Protocol):
         self, block: StoredBlock, *, owner: Owner, offset: int, length: int, deadline: float
     ) -> list[memoryview]:
         """Verified bytes [offset, offset+length) in pieces. Raises Unavailable, Corrupt, DeadlineExceeded."""
+        ...
+
+    def validate(self, policy: Policy) -> None:
+        """Raises InvalidArgument blocks.unknown_profile, blocks.too_few_devices; Unavailable without a layout."""
+        ...
+
+    def wanted(self, policy: Policy, blocks: Sequence[StoredBlock]) -> tuple[StoredBlock, ...]:
+        """Rows of blocks written under another policy, to be committed under this one: each says what it should be."""
         ...
 
     def discard(self, blocks: Sequence[StoredBlock]) -> None:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock, Rng
-from dwd.base.errors import InvalidArgument, Unavailable
+from dwd.base.errors import Busy, InvalidArgument, InvariantViolation, Unavailable
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, stamp_of
 from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
+from dwd.base.policy import Policy, Tier
 from dwd.blocks.codec import encode
+from dwd.blocks.core.choice import TIER_DEFAULT, Choice, choose, fallbacks, shortfall, validate
+from dwd.blocks.core.domains import Domains, domains_of
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.profiles import Kind, Profile, scheme_for
 from dwd.blocks.fragments import Fragments
 from dwd.blocks.latency import Latencies
-from dwd.blocks.layouts import profile_of
+from dwd.blocks.policies import layout_domains
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import BlockReader, locations
 from dwd.blocks.reports import Reports
 from dwd.blocks.topology import Topology
 from dwd.blocks.volumes.fragment import FragmentKey, encode_head, page_checksums
-from dwd.blocks.writing import BlockWriter, Encoded, Leftovers
+from dwd.blocks.writing import NO_PLACEMENT, BlockWriter, Encoded, Leftovers
 from dwd.journal.checksum import crc32c
 from dwd.observability import metrics
 from dwd.runtime.files import Buffer
@@ -32,12 +35,15 @@ from dwd.runtime.tasks import Tasks
 _STAMP_BYTES = 8
 _log = structlog.get_logger("dwd.blocks")
 _WRITE_SECONDS = metrics.histogram("dwd.blocks.write.duration", "Time until a block is durable everywhere", "s")
+_WEAKER = metrics.counter("dwd.blocks.writes.fallback", "Blocks written with a weaker profile than wanted", "{block}")
 _READ_SECONDS = metrics.histogram("dwd.blocks.read.duration", "Time to read from a block", "s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions:
     small_block_bytes: int = SMALL_BLOCK_BYTES
+    tier: Callable[[], Tier] = lambda: TIER_DEFAULT
+    """The cluster's, for buckets that name none."""
 
 
 class ErasureBlockStore:
@@ -52,6 +58,7 @@ class ErasureBlockStore:
         self._topology, self._clock, self._rng = topology, clock, rng
         self._options = options or StoreOptions()
         self._tasks = Tasks("blocks.store", _swallow)
+        self._domains: tuple[Layout, Domains] | None = None
         self.reader = BlockReader(
             topology=topology, fragments=fragments, latencies=self.latencies, reports=self.reports,
             tasks=self._tasks, clock=clock,
@@ -61,19 +68,83 @@ class ErasureBlockStore:
             tasks=self._tasks, clock=clock,
         )  # fmt: skip
 
-    async def write(self, data: Buffer, *, profile: str, owner: Owner, deadline: float) -> StoredBlock:
+    async def write(self, data: Buffer, *, policy: Policy, owner: Owner, deadline: float) -> StoredBlock:
         """As BlockStore.write. Also raises InvalidArgument: unknown profile, block empty or above BLOCK_BYTES."""
-        if not 0 < len(data) <= BLOCK_BYTES:
-            raise InvalidArgument("blocks.block_size", f"a block of {len(data)} bytes")
         began = self._clock.monotonic()
         layout = self._topology.layout()
-        scheme = scheme_for(
-            self.profile(profile, layout), len(data), small_block_bytes=self._options.small_block_bytes
-        )  # fmt: skip
-        encoded = encode_block(self.new_block_id(), scheme, data, layout, owner)
-        stored = await self._writer.write(encoded, layout, deadline)
-        _WRITE_SECONDS.record(self._clock.monotonic() - began, scheme=scheme.scheme)
+        wanted = self.scheme(self.choice(policy).profile, len(data))
+        stored = await self._write(data, wanted, layout, owner, deadline, fall_back=policy.allow_fallback)
+        _WRITE_SECONDS.record(self._clock.monotonic() - began, scheme=stored.profile)
         return stored
+
+    async def store_as(self, data: Buffer, scheme: Profile, *, owner: Owner, deadline: float) -> StoredBlock:
+        """Write the block under this scheme, or not at all. Raises as `write`."""
+        return await self._write(data, scheme, self._topology.layout(), owner, deadline, fall_back=False)
+
+    async def _write(
+        self, data: Buffer, wanted: Profile, layout: Layout, owner: Owner, deadline: float, *, fall_back: bool
+    ) -> StoredBlock:
+        if not 0 < len(data) <= BLOCK_BYTES:
+            raise InvalidArgument("blocks.block_size", f"a block of {len(data)} bytes")
+        tried = self._tried(wanted) if fall_back else [wanted]
+        for scheme in tried:
+            encoded = encode_block(self.new_block_id(), scheme, data, layout, owner)
+            try:
+                stored = await self._writer.write(encoded, layout, deadline)
+            except Busy as error:
+                if error.code != NO_PLACEMENT or scheme is tried[-1]:
+                    raise
+                continue
+            if scheme is wanted:
+                return stored
+            _WEAKER.add(1, wanted=wanted.scheme, scheme=scheme.scheme)
+            return replace(stored, wanted=wanted.scheme)
+        raise InvariantViolation("a write without a profile")
+
+    def _tried(self, wanted: Profile) -> list[Profile]:
+        """What may be written in place of `wanted`, itself first where the cluster has devices enough for it."""
+        up = self._domains_up()
+        weaker = [scheme for scheme in fallbacks(wanted) if not shortfall(scheme, up)]
+        fits = not shortfall(wanted, self.domains())
+        return [*([wanted] if fits else []), *weaker] or [wanted]
+
+    def choice(self, policy: Policy) -> Choice:
+        """What the policy means now: on the devices of the layout."""
+        return choose(policy, self.domains(), self._options.tier())
+
+    def validate(self, policy: Policy) -> None:
+        """As BlockStore.validate."""
+        validate(policy, self.domains(), self._options.tier())
+
+    def scheme(self, profile: Profile, length: int) -> Profile:
+        """How a block of that length is stored under the profile."""
+        return scheme_for(profile, length, small_block_bytes=self._options.small_block_bytes)
+
+    def wanted(self, policy: Policy, blocks: Sequence[StoredBlock]) -> tuple[StoredBlock, ...]:
+        """As BlockStore.wanted."""
+        found = []
+        for stored in blocks:
+            scheme = self.scheme(self.choice(policy).profile, stored.length).scheme
+            found.append(replace(stored, wanted="" if stored.profile == scheme else scheme))
+        return tuple(found)
+
+    def effective(self, policy: Policy, length: int) -> tuple[Profile, str]:
+        """What a block of that length should be stored as now, and what the row then says it should be."""
+        wanted = self.scheme(self.choice(policy).profile, length)
+        if not policy.allow_fallback or not shortfall(wanted, self.domains()):
+            return wanted, ""
+        weaker = next((scheme for scheme in fallbacks(wanted) if not shortfall(scheme, self.domains())), wanted)
+        return weaker, "" if weaker is wanted else wanted.scheme
+
+    def domains(self) -> Domains:
+        """Of the layout's devices. Raises Unavailable blocks.no_layout."""
+        layout = self._topology.layout()
+        if self._domains is None or self._domains[0] is not layout:
+            self._domains = (layout, layout_domains(layout))
+        return self._domains[1]
+
+    def _domains_up(self) -> Domains:
+        return domains_of((d.zone, d.node) for d in self._topology.layout().devices if self._writer.usable(d.device))
 
     async def read(
         self, block: StoredBlock, *, owner: Owner, offset: int, length: int, deadline: float
@@ -93,10 +164,6 @@ class ErasureBlockStore:
                 continue  # its layout was retired meanwhile: the orphan sweep finds it
             for index, device in where.items():
                 self.leftovers.add(device, FragmentKey(stored.block, index))
-
-    def profile(self, name: str, layout: Layout) -> Profile:
-        """What the bucket's word means now."""
-        return profile_of(name, layout)
 
     def new_block_id(self) -> BlockId:
         stamp = stamp_of(self._clock.unix_ms())

@@ -34,6 +34,8 @@ from dwd.runtime.tasks import Tasks
 ATTEMPTS_MAX = 4
 """Devices tried for one fragment."""
 LEFTOVERS_MAX = 10_000
+NO_PLACEMENT = "blocks.no_placement"
+"""Code of the refusal of a write that would not survive one more loss."""
 
 _HANDOFFS = metrics.counter("dwd.blocks.handoffs", "Fragments written to another device than their own", "{fragment}")
 
@@ -244,7 +246,7 @@ class _Writing:
             return NoSpace("blocks.no_space", "the devices that could take the block are full", hint="add capacity")
         reasons = ", ".join(sorted({error.code for error in self._errors})) or "devices are down"
         return Busy(
-            "blocks.no_placement",
+            NO_PLACEMENT,
             f"a block of {self.encoded.profile.scheme} stored now would not survive one more loss ({reasons})",
             hint="bring devices back, or use a profile that needs fewer",
         )

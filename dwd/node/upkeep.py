@@ -14,6 +14,7 @@ from dwd.base.ids import NodeId
 from dwd.blocks.exposure import ExposureWorker
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
+from dwd.blocks.policies import tier_of
 from dwd.blocks.presence import PresenceWorker
 from dwd.blocks.recount import Recount
 from dwd.blocks.repair import Repairer
@@ -104,7 +105,10 @@ class Upkeep:
                 fragments=router,
                 clock=around.clock,
                 rng=around.rng,
-                options=StoreOptions(small_block_bytes=around.settings.blocks.small_block_bytes),
+                options=StoreOptions(
+                    small_block_bytes=around.settings.blocks.small_block_bytes,
+                    tier=lambda: tier_of(metadata.client.view.topology()),
+                ),
             )
             stack.push_async_callback(store.close)
             catalogue = ClientCatalogue(metadata.client)

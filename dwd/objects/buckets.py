@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dwd.base.errors import PermissionDenied
 from dwd.base.ids import stamp_ms
-from dwd.blocks.core.profiles import AUTO, parse_profile
+from dwd.base.policy import AUTO, Policy
 from dwd.meta.core.control.commands import CreateBucket
 from dwd.meta.core.control.queries import ListBuckets
 from dwd.objects.context import Context, bucket_for, bucket_info
@@ -16,15 +18,27 @@ DEFAULT_PROFILE_SETTING = "blocks.default_profile"
 PAGE = 1_000
 
 
-async def create_bucket(context: Context, caller: Caller, bucket: str, *, profile: str, deadline: float) -> BucketInfo:
-    """Raises AlreadyExists objects.bucket_owned_by_you / objects.bucket_exists, InvalidArgument (name, profile)."""
+async def create_bucket(
+    context: Context, caller: Caller, bucket: str, *, policy: Policy, deadline: float
+) -> BucketInfo:
+    """Raises AlreadyExists objects.bucket_owned_by_you / objects.bucket_exists, InvalidArgument (name, profile, too few
+    devices for it).
+    """
     check_bucket_name(bucket)
-    chosen = profile or context.meta.view.topology().setting(DEFAULT_PROFILE_SETTING) or AUTO
-    if chosen != AUTO:
-        parse_profile(chosen)
-    command = CreateBucket(name=bucket, owner=caller.user, profile=chosen)
+    if policy.profile not in {"", AUTO}:
+        context.blocks.validate(policy)
+    default = context.meta.view.topology().setting(DEFAULT_PROFILE_SETTING) or AUTO
+    policy = replace(policy, profile=policy.profile or default)
+    command = CreateBucket(
+        name=bucket,
+        owner=caller.user,
+        profile=policy.profile,
+        tier=policy.tier,
+        criticality=policy.criticality,
+        allow_fallback=policy.allow_fallback,
+    )
     receipt = await context.meta.control(command, deadline=deadline)
-    return BucketInfo(name=bucket, owner=caller.user, profile=chosen, created_unix_ms=stamp_ms(receipt.stamp))
+    return BucketInfo(name=bucket, owner=caller.user, policy=policy, created_unix_ms=stamp_ms(receipt.stamp))
 
 
 async def delete_bucket(context: Context, caller: Caller, bucket: str, *, deadline: float) -> None:

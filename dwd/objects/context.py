@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from dwd.base.clock import Clock
@@ -16,7 +16,7 @@ from dwd.meta.client import MetaClient
 from dwd.meta.core.control.queries import GetBucket
 from dwd.meta.core.control.rows import BucketRow, BucketState
 from dwd.meta.core.receipt import Receipt
-from dwd.meta.core.shard.commands import KeyedCommand
+from dwd.meta.core.shard.commands import KeyedCommand, PutObject, PutPart, StageBlocks
 from dwd.meta.core.shard.rows import ObjectRow
 from dwd.objects.core.checksums import parse_checksum
 from dwd.objects.core.headers import decode_headers
@@ -80,10 +80,16 @@ async def fresh_bucket(context: Context, bucket: str, *, deadline: float) -> Buc
 async def propose(
     context: Context, row: BucketRow, make: Callable[[BucketRow], KeyedCommand], *, deadline: float
 ) -> Receipt:
-    """Propose what `make` builds for the bucket as it is; looks again when the shard knows a newer bucket."""
+    """Propose what `make` builds for the bucket as it is; looks again when the shard knows a newer bucket. Blocks that
+    were written before the bucket changed its policy are taken in saying what they should be: they are stored anew.
+    """
+    written_under = row.policy
     for _ in range(BUCKET_LOOKS_MAX):
+        command = make(row)
+        if row.policy != written_under and isinstance(command, (PutObject, PutPart, StageBlocks)):
+            command = replace(command, blocks=context.blocks.wanted(row.policy, command.blocks))
         try:
-            return await context.meta.keyed(make(row), deadline=deadline)
+            return await context.meta.keyed(command, deadline=deadline)
         except Conflict as error:
             if error.code != "meta.bucket_stale":
                 raise
@@ -92,7 +98,7 @@ async def propose(
 
 
 def bucket_info(row: BucketRow) -> BucketInfo:
-    return BucketInfo(name=row.name, owner=row.owner, profile=row.profile, created_unix_ms=stamp_ms(row.created))
+    return BucketInfo(name=row.name, owner=row.owner, policy=row.policy, created_unix_ms=stamp_ms(row.created))
 
 
 def object_info(row: ObjectRow, headers: ObjectHeaders | None = None) -> ObjectInfo:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from dwd.base.policy import Policy
 from dwd.runtime.files import Buffer
 
+ANY_POLICY = Policy(profile="")
+"""Of a bucket whose maker says nothing: the cluster's."""
 STEP_SECONDS = 30.0
 """The longest that one step of a download may take: whoever reads a large object slowly is not cut off."""
 
@@ -66,7 +69,7 @@ class ObjectHeaders:
 class BucketInfo:
     name: str
     owner: str
-    profile: str
+    policy: Policy
     created_unix_ms: int
 
 
@@ -213,7 +216,9 @@ class Objects(Protocol):
     what it names; NotFound codes: objects.no_such_bucket, objects.no_such_key, objects.no_such_upload.
     """
 
-    async def create_bucket(self, caller: Caller, bucket: str, *, profile: str = "", deadline: float) -> BucketInfo:
+    async def create_bucket(
+        self, caller: Caller, bucket: str, *, policy: Policy = ANY_POLICY, deadline: float
+    ) -> BucketInfo:
         """Raises AlreadyExists: objects.bucket_owned_by_you / objects.bucket_exists; InvalidArgument."""
         ...
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dwd.base.policy import Policy
 from dwd.objects import buckets, copy, delete, listing, multipart, put, read
 from dwd.objects.context import Context
 from dwd.objects.ports import (
+    ANY_POLICY,
     Body,
     BucketInfo,
     Caller,
@@ -34,8 +36,10 @@ class ObjectService:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def create_bucket(self, caller: Caller, bucket: str, *, profile: str = "", deadline: float) -> BucketInfo:
-        return await buckets.create_bucket(self._context, caller, bucket, profile=profile, deadline=deadline)
+    async def create_bucket(
+        self, caller: Caller, bucket: str, *, policy: Policy = ANY_POLICY, deadline: float
+    ) -> BucketInfo:
+        return await buckets.create_bucket(self._context, caller, bucket, policy=policy, deadline=deadline)
 
     async def delete_bucket(self, caller: Caller, bucket: str, *, deadline: float) -> None:
         await buckets.delete_bucket(self._context, caller, bucket, deadline=deadline)

@@ -102,7 +102,7 @@ class Upload:
             await self._finish_one()
         await self._take_turn()
         owner = Owner(bucket=self._row.name, key=self._key)
-        write = self._context.blocks.write(block, profile=self._row.profile, owner=owner, deadline=self._deadline)
+        write = self._context.blocks.write(block, policy=self._row.policy, owner=owner, deadline=self._deadline)
         task = tasks.create_task(write)
         task.add_done_callback(self._end_turn)
         self._writing.append(task)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.errors import Corrupt, Unavailable
 from dwd.base.ids import BlockId, LayoutEpoch, stamp_of
+from dwd.base.policy import AUTO, Policy
+from dwd.blocks.core.profiles import parse_profile
 from dwd.blocks.ports import Owner
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.files import Buffer
@@ -22,13 +25,14 @@ class BlockShelf:
         self.held: dict[BlockId, bytes] = {}
         self.discarded: list[BlockId] = []
         self.writes = 0
+        self.policies: list[Policy] = []
         self.fail_at = 0
         self.gate: asyncio.Event | None = None
         self.reads: list[tuple[int, int, int]] = []
         self.read_gate: asyncio.Event | None = None
         self.reads_ended = 0
 
-    async def write(self, data: Buffer, *, profile: str, owner: Owner, deadline: float) -> StoredBlock:
+    async def write(self, data: Buffer, *, policy: Policy, owner: Owner, deadline: float) -> StoredBlock:
         self.writes += 1
         number = self.writes
         await (self.gate.wait() if self.gate is not None else asyncio.sleep(0))
@@ -36,6 +40,7 @@ class BlockShelf:
             raise Unavailable("test.write_failed", "no device takes it")
         block = BlockId(stamp_of(SystemClock().unix_ms()).to_bytes(8) + number.to_bytes(8))
         self.held[block] = bytes(data)
+        self.policies.append(policy)
         return StoredBlock(block=block, profile="replica-3", length=len(data), crc32c=0, layout_epoch=LayoutEpoch(1))
 
     async def read(
@@ -50,6 +55,13 @@ class BlockShelf:
             return [memoryview(self.held[block.block])[offset : offset + length]]
         finally:
             self.reads_ended += 1
+
+    def validate(self, policy: Policy) -> None:
+        if policy.profile not in {"", AUTO}:
+            parse_profile(policy.profile)
+
+    def wanted(self, policy: Policy, blocks: Sequence[StoredBlock]) -> tuple[StoredBlock, ...]:
+        return tuple(replace(block, wanted=policy.profile) for block in blocks)
 
     def discard(self, blocks: Sequence[StoredBlock]) -> None:
         for block in blocks:

@@ -12,7 +12,9 @@ from itertools import pairwise
 
 from dwd.base.clock import Clock
 from dwd.base.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, PermissionDenied
+from dwd.base.policy import Policy
 from dwd.objects.ports import (
+    ANY_POLICY,
     Body,
     BucketInfo,
     Caller,
@@ -75,13 +77,15 @@ class MemoryObjects:
         self._buckets: dict[str, StoredBucket] = {}
         self._uploads_made = 0
 
-    async def create_bucket(self, caller: Caller, bucket: str, *, profile: str = "", deadline: float) -> BucketInfo:
+    async def create_bucket(
+        self, caller: Caller, bucket: str, *, policy: Policy = ANY_POLICY, deadline: float
+    ) -> BucketInfo:
         found = self._buckets.get(bucket)
         if found is not None:
             if found.info.owner == caller.user:
                 raise AlreadyExists("objects.bucket_owned_by_you", "the bucket is yours already")
             raise AlreadyExists("objects.bucket_exists", "the bucket name is taken")
-        info = BucketInfo(name=bucket, owner=caller.user, profile=profile, created_unix_ms=self._clock.unix_ms())
+        info = BucketInfo(name=bucket, owner=caller.user, policy=policy, created_unix_ms=self._clock.unix_ms())
         self._buckets[bucket] = StoredBucket(info=info)
         return info
 

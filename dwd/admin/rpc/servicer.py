@@ -13,6 +13,7 @@ from dwd.admin.newcomer import Newcomer
 from dwd.admin.rpc import objects, recount, status, workers
 from dwd.base.errors import InvalidArgument, PermissionDenied
 from dwd.base.ids import NodeId, parse_hex_id, stamp_ms
+from dwd.base.policy import Policy
 from dwd.meta.core.control.rows import AccessKeyRow, Domain, NodeAddresses, Standing
 from dwd.meta.core.shard.queries import GetUsage
 from dwd.objects.ports import BucketInfo, Caller
@@ -83,7 +84,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         owner = request.owner or await users.first_admin(self._context)
         caller = Caller(user=owner, access_key="", admin=True)
         made = await self._context.objects.create_bucket(
-            caller, request.name, profile=request.profile, deadline=self._context.deadline()
+            caller, request.name, policy=Policy(profile=request.profile), deadline=self._context.deadline()
         )
         return _bucket(made)
 
@@ -161,7 +162,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
 
 def _bucket(info: BucketInfo) -> pb.Bucket:
-    return pb.Bucket(name=info.name, owner=info.owner, profile=info.profile, created_unix_ms=info.created_unix_ms)
+    return pb.Bucket(
+        name=info.name, owner=info.owner, profile=info.policy.profile, created_unix_ms=info.created_unix_ms
+    )
 
 
 def _user(view: users.UserView) -> pb.User:

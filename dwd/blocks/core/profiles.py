@@ -4,17 +4,7 @@ A *profile* is what a bucket asks for; a *scheme* is what one block was really s
 They differ where a name is an alias (standard -> rs-6-3, raid6-4 -> rs-4-2), where `auto` chooses, and for small
 blocks: below `SMALL_BLOCK_BYTES` a Reed-Solomon profile stores M+1 copies, which survive the same losses with half
 the messages to write and one to read.
-
-What `auto` chooses, by failure domains (nodes) at hand. Every row from three domains on keeps accepting writes that
-survive one more loss while one domain is down, and from six on while two are:
-
-    domains  scheme      overhead  survives
-    1        none        1.0       nothing            (replica-2 where the node has two devices or more: one disk)
-    2        replica-2   2.0       1
-    3        replica-3   3.0       2                  (rs-2-1 would refuse writes as soon as one node is down)
-    4        rs-2-2      2.0       2
-    5        rs-3-2      1.67      2
-    >= 6     rs-4-2      1.5       2
+Which profile a bucket's word means on a cluster: dwd.blocks.core.choice.
 """
 
 from __future__ import annotations
@@ -35,7 +25,6 @@ FRAGMENTS_MAX = DATA_FRAGMENTS_MAX + PARITY_FRAGMENTS_MAX
 SCHEME_COPIES_MAX = max(COPIES_MAX, PARITY_FRAGMENTS_MAX + 1)
 """Copies a small block of a Reed-Solomon profile may have."""
 
-AUTO = "auto"
 ALIASES = {
     "standard": "rs-6-3",
     "high-durability": "rs-8-4",
@@ -95,7 +84,7 @@ class Profile:
 
 @lru_cache(maxsize=512)
 def parse_profile(name: str) -> Profile:
-    """The profile a bucket asks for. Raises InvalidArgument blocks.unknown_profile; `auto` needs `choose_auto`."""
+    """The profile a bucket asks for; `auto` is none. Raises InvalidArgument blocks.unknown_profile."""
     profile = _parse(name, copies_max=COPIES_MAX)
     if profile is None:
         raise InvalidArgument(
@@ -111,32 +100,6 @@ def parse_profile(name: str) -> Profile:
 def parse_scheme(name: str) -> Profile:
     """The scheme of a stored block: also the copies of small blocks. Raises InvalidArgument."""
     return _parse(name, copies_max=SCHEME_COPIES_MAX) or parse_profile(name)
-
-
-def validate_profile(name: str, *, domains: int, devices: int) -> Profile:
-    """The profile `name` means on a cluster of that many failure domains (nodes) and devices.
-
-    Raises InvalidArgument blocks.too_few_devices: a policy the cluster cannot hold is refused when it is set.
-    """
-    profile = choose_auto(domains=domains, devices=devices) if name == AUTO else parse_profile(name)
-    if devices < profile.devices_min:
-        raise InvalidArgument(
-            "blocks.too_few_devices",
-            f"{name} needs {profile.devices_min} devices, the cluster has {devices}",
-            hint="add devices or choose a profile with fewer fragments",
-            devices_min=profile.devices_min,
-            devices=devices,
-        )
-    return profile
-
-
-def choose_auto(*, domains: int, devices: int) -> Profile:
-    """The row of the table above."""
-    if domains >= 6:
-        return parse_profile("rs-4-2")
-    by_domains = {5: "rs-3-2", 4: "rs-2-2", 3: "replica-3", 2: "replica-2"}
-    fallback = "replica-2" if devices >= 2 else "none"
-    return parse_profile(by_domains.get(domains, fallback))
 
 
 @lru_cache(maxsize=512)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dwd.base.ids import GroupId, NodeId
+from dwd.base.policy import Policy
 from dwd.blocks import exposure
 from dwd.blocks.exposure import ExposureWorker, Tally
 from dwd.blocks.ports import Owner
@@ -41,7 +42,9 @@ class Counting:
 
     async def put(self, data: bytes = BIG, profile: str = "rs-4-2") -> None:
         store = self.cluster.stores[NODE]
-        self.catalogue.add(await store.write(data, profile=profile, owner=OWNER, deadline=self.cluster.soon))
+        self.catalogue.add(
+            await store.write(data, policy=Policy(profile=profile), owner=OWNER, deadline=self.cluster.soon)
+        )
 
     async def tally(self) -> Tally:
         for _ in range(50):

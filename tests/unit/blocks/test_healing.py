@@ -10,6 +10,7 @@ import pytest
 
 from dwd.base.errors import DwError, StorageFailed, Unavailable
 from dwd.base.ids import BlockId, GroupId, LayoutEpoch, NodeId
+from dwd.base.policy import Policy
 from dwd.blocks import upkeep
 from dwd.blocks.fragments import PutFragment
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
@@ -68,7 +69,7 @@ class Heal:
         )
 
     async def put(self, data: bytes = BIG, profile: str = "rs-4-2"):
-        block = await self.store.write(data, profile=profile, owner=OWNER, deadline=self.cluster.soon)
+        block = await self.store.write(data, policy=Policy(profile=profile), owner=OWNER, deadline=self.cluster.soon)
         self.catalogue.add(block)
         return block
 
@@ -194,7 +195,7 @@ async def test_orphans_go_only_when_disowned_twice_a_grace_apart(tmp_path: Path)
     async with MemoryCluster(tmp_path) as cluster:
         heal = Heal(cluster)
         kept = await heal.put()
-        orphan = await heal.store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        orphan = await heal.store.write(BIG, policy=Policy(profile="rs-4-2"), owner=OWNER, deadline=cluster.soon)
         workers = [
             OrphanWorker(
                 local=service, owner=heal.catalogue, clock=cluster.clock,
@@ -316,7 +317,7 @@ async def test_orphans_are_found_when_others_that_were_noted_went_some_other_way
     monkeypatch.setattr(upkeep, "ORPHANS_NOTED_MAX", 1)
     async with MemoryCluster(tmp_path) as cluster:
         heal = Heal(cluster)
-        orphan = await heal.store.write(BIG[:10], profile="none", owner=OWNER, deadline=cluster.soon)
+        orphan = await heal.store.write(BIG[:10], policy=Policy(profile="none"), owner=OWNER, deadline=cluster.soon)
         (device,) = locations(heal.repairer._topology, orphan).values()
         clock = LaterClock()
         worker = OrphanWorker(

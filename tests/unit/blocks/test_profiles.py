@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dwd.base.errors import InvalidArgument
-from dwd.blocks.core.profiles import Kind, choose_auto, parse_profile, parse_scheme, scheme_for, validate_profile
+from dwd.blocks.core.profiles import Kind, parse_profile, parse_scheme, scheme_for
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,3 @@ def test_small_blocks_survive_as_much_when_stored_as_copies() -> None:
         assert parse_scheme(small.scheme).fragments == m + 1
         assert scheme_for(profile, 131_072) is profile
     assert scheme_for(parse_profile("replica-2"), 1).scheme == "replica-2"
-
-
-def test_auto_keeps_taking_writes_when_a_domain_is_down() -> None:
-    assert choose_auto(domains=1, devices=1).scheme == "none"
-    assert choose_auto(domains=1, devices=4).scheme == "replica-2"
-    for domains in range(3, 12):
-        profile = choose_auto(domains=domains, devices=domains)
-        assert profile.fragments <= domains
-        assert -(-profile.fragments // (domains - 1)) <= profile.parity
-
-
-def test_policies_are_refused_when_the_cluster_has_too_few_devices() -> None:
-    assert validate_profile("raid6-2", domains=4, devices=4).fragments == 4
-    with pytest.raises(InvalidArgument) as refused:
-        validate_profile("raid6-2", domains=3, devices=3)
-    assert refused.value.fields["devices_min"] == 4

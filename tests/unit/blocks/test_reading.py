@@ -12,6 +12,7 @@ import pytest
 
 from dwd.base.errors import Busy, DwError
 from dwd.base.ids import LayoutEpoch, NodeId
+from dwd.base.policy import Policy
 from dwd.blocks.fragments import Fetched
 from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ports import Owner
@@ -24,7 +25,7 @@ BIG = os.urandom(600_001)
 async def test_no_request_counts_as_under_way_when_its_reader_left_at_any_moment(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path) as cluster:
         store = cluster.stores[NodeId(1)]
-        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        block = await store.write(BIG, policy=Policy(profile="rs-4-2"), owner=OWNER, deadline=cluster.soon)
         for steps in range(40):
             reading = asyncio.ensure_future(  # noqa: TID251
                 store.read(block, owner=OWNER, offset=0, length=len(BIG), deadline=cluster.soon)
@@ -41,7 +42,7 @@ async def test_a_busy_device_is_not_taken_for_a_broken_one_when_it_refuses_reads
 ) -> None:
     async with MemoryCluster(tmp_path) as cluster:
         store = cluster.stores[NodeId(1)]
-        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        block = await store.write(BIG, policy=Policy(profile="rs-4-2"), owner=OWNER, deadline=cluster.soon)
 
         async def busy(*_: object, **__: object) -> None:
             raise Busy("blocks.busy", "too many")
@@ -57,7 +58,7 @@ async def test_a_busy_device_is_not_taken_for_a_broken_one_when_it_refuses_reads
 async def test_a_read_waits_when_the_layout_of_its_block_is_not_known_yet(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path) as cluster:
         store = cluster.stores[NodeId(1)]
-        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        block = await store.write(BIG, policy=Policy(profile="rs-4-2"), owner=OWNER, deadline=cluster.soon)
         layout = cluster.topology.layouts.pop()
         early = asyncio.ensure_future(  # noqa: TID251
             store.read(block, owner=OWNER, offset=0, length=len(BIG), deadline=cluster.soon)
@@ -74,7 +75,7 @@ async def test_a_read_waits_when_the_layout_of_its_block_is_not_known_yet(tmp_pa
 async def test_a_fragment_cut_short_on_its_way_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with MemoryCluster(tmp_path) as cluster:
         store = cluster.stores[NodeId(1)]
-        block = await store.write(BIG, profile="rs-4-2", owner=OWNER, deadline=cluster.soon)
+        block = await store.write(BIG, policy=Policy(profile="rs-4-2"), owner=OWNER, deadline=cluster.soon)
         whole = cluster.wire.get
 
         async def short(node: NodeId, *args: Any, **more: Any) -> Fetched:

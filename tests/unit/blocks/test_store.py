@@ -11,6 +11,7 @@ import pytest
 
 from dwd.base.errors import Busy, Corrupt, DwError, NoSpace, Unavailable
 from dwd.base.ids import LayoutEpoch, NodeId
+from dwd.base.policy import Policy
 from dwd.blocks.core.profiles import parse_scheme
 from dwd.blocks.device import Device
 from dwd.blocks.ports import Owner
@@ -23,7 +24,9 @@ BIG = os.urandom(600_001)
 
 
 async def put(cluster: MemoryCluster, data: bytes, profile: str = "rs-4-2", node: int = 1):
-    return await cluster.stores[NodeId(node)].write(data, profile=profile, owner=OWNER, deadline=cluster.soon)
+    return await cluster.stores[NodeId(node)].write(
+        data, policy=Policy(profile=profile), owner=OWNER, deadline=cluster.soon
+    )
 
 
 async def get(cluster: MemoryCluster, block, offset: int = 0, length: int = 1 << 23, node: int = 1) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 
 from dwd.base.errors import DeadlineExceeded, NotFound, StorageFailed, Unavailable
 from dwd.base.ids import NodeId
+from dwd.base.policy import Policy
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.ports import Owner
 from dwd.blocks.rpc.client import RemoteFragments
@@ -90,7 +91,7 @@ async def test_blocks_of_every_size_travel_when_nodes_speak_grpc(tmp_path: Path)
         sizes = [1, 100, 65_537, 131_071, 131_072, 600_001, 2_000_001]
 
         async def one(size: int) -> None:
-            block = await store.write(BIG[:size], profile="rs-2-1", owner=OWNER, deadline=cluster.soon)
+            block = await store.write(BIG[:size], policy=Policy(profile="rs-2-1"), owner=OWNER, deadline=cluster.soon)
             assert not block.needs_repair
             views = await store.read(block, owner=OWNER, offset=0, length=size, deadline=cluster.soon)
             assert b"".join(views) == BIG[:size]
@@ -102,7 +103,7 @@ async def test_blocks_of_every_size_travel_when_nodes_speak_grpc(tmp_path: Path)
 async def test_answers_and_errors_arrive_as_they_were_given_when_asked_over_the_wire(tmp_path: Path) -> None:
     async with wired(tmp_path) as (cluster, remote, servers):
         store = store_over(cluster, remote)
-        block = await store.write(BIG, profile="replica-3", owner=OWNER, deadline=cluster.soon)
+        block = await store.write(BIG, policy=Policy(profile="replica-3"), owner=OWNER, deadline=cluster.soon)
         (device,) = cluster.devices_of(NodeId(2))
         key = FragmentKey(block.block, block_index(cluster, block.block, device))
         held = await remote.held(NodeId(2), device, (block.block,), verify=True, deadline=cluster.soon)

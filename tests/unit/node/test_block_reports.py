@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dwd.base.ids import NodeId
+from dwd.base.policy import Policy
 from dwd.blocks.ports import Owner
 from dwd.blocks.recount import Recount
 from dwd.blocks.reports import Reports
@@ -37,7 +38,7 @@ async def test_recount_hands_bad_and_missing_fragments_to_repair(tmp_path: Any) 
             found=found, recount=Recount(topology=topology, fragments=cluster.router(HERE), clock=cluster.clock),
         )  # fmt: skip
         block = await cluster.stores[HERE].write(
-            bytes(300_000), profile="rs-4-2", owner=Owner(bucket="b", key="k"), deadline=cluster.soon
+            bytes(300_000), policy=Policy(profile="rs-4-2"), owner=Owner(bucket="b", key="k"), deadline=cluster.soon
         )
         catalogue.add(block)
         places = cluster.topology.layouts[-1].places(block.block, 6)
