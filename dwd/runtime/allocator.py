@@ -1,9 +1,9 @@
 """How malloc serves a daemon that moves large buffers: what is freed goes back to the system.
 
-By default glibc raises its threshold for mapping a buffer by itself to the largest one ever freed, up to 32 MiB, and
-keeps an arena for every few threads: after a burst of 4 MiB blocks the heaps are full of holes that nobody gets back,
-and a daemon that peaked at 640 MiB stayed there. The settings keep large buffers out of the heaps; the worker returns
-the holes that a network stack's many small buffers leave (250 MiB were seen after sixteen large downloads).
+By default glibc keeps an arena for every few threads and gives little back: a daemon that peaked at 640 MiB stayed
+there. Mapping large buffers one by one gives them back at once, but pages each of them in anew: with a threshold of
+512 KiB a 16 MiB PUT cost 308 ms of processor, with blocks and fragments (4 MiB, 1 MiB) kept in the heaps 171 ms. So
+they stay in the heaps, and the worker returns the holes of a burst once it is over.
 
 Source: mallopt(3), malloc_trim(3), mallinfo2(3). Elsewhere than on glibc nothing is changed.
 """
@@ -17,8 +17,8 @@ from dwd.base.units import KIB, MIB
 from dwd.runtime.worker import Progress
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-MAPPED_FROM_BYTES = 512 * KIB
-"""Buffers from this size are mapped one by one; fragments of large blocks (1 MiB) are among them."""
+MAPPED_FROM_BYTES = 8 * MIB
+"""Buffers from this size are mapped one by one: none that a request needs."""
 TRIMMED_FROM_BYTES = 16 * MIB
 """Free memory at the top of a heap that is given back at once."""
 HOLES_BYTES_MAX = 32 * MIB
