@@ -24,6 +24,7 @@ from dwd.blocks.gc import delete_all
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import BlockReader, locations
 from dwd.blocks.recount import Recount
+from dwd.blocks.reencode import Anew, Reencoder
 from dwd.blocks.store import encode_block
 from dwd.blocks.topology import DeviceHealth, DeviceView, Topology
 from dwd.blocks.volumes.fragment import FragmentKey
@@ -105,12 +106,14 @@ class Repairer:
         topology: Topology,
         fragments: Fragments,
         reader: BlockReader,
+        anew: Reencoder,
         catalogue: BlockCatalogue,
         clock: Clock,
         dead_after_ms: int = DEAD_AFTER_MS,
     ) -> None:
         self._topology, self._fragments, self._reader = topology, fragments, reader
         self._catalogue, self._clock, self._dead_after_ms = catalogue, clock, dead_after_ms
+        self._anew = anew
         self._recount = Recount(topology=topology, fragments=fragments, clock=clock)
 
     def dead(self) -> frozenset[DeviceId]:
@@ -120,6 +123,9 @@ class Repairer:
 
     async def repair(self, group: GroupId, owned: OwnedBlock, *, deadline: float) -> Outcome:
         """Raises Unavailable, Corrupt (cannot be read now), Busy, NoSpace, StorageFailed."""
+        upgraded = await self._anew.upgrade(self._catalogue, group, owned, deadline=deadline)
+        if upgraded is not None:
+            return Outcome.WHOLE if upgraded is Anew.STORED else Outcome.GONE
         row, layout = owned.stored, self._topology.layout()
         places = locations(self._topology, row)
         target = layout.places(row.block, parse_scheme(row.profile).fragments)
@@ -136,7 +142,7 @@ class Repairer:
         if new == row:
             if making.errors and not making.made:
                 raise making.errors[0]
-            if not new.needs_repair:
+            if not new.not_as_wanted:
                 return Outcome.WHOLE
             return Outcome.BETTER if plan.make else Outcome.WAITING
         try:
@@ -152,7 +158,7 @@ class Repairer:
             if plan.final[index] not in {None, device} and held.get(device) is not None
         }
         await self._forget(given_up, row)
-        return Outcome.BETTER if new.needs_repair else Outcome.WHOLE
+        return Outcome.BETTER if new.not_as_wanted else Outcome.WHOLE
 
     def _plan(
         self,

@@ -136,6 +136,10 @@ class ErasureBlockStore:
         weaker = next((scheme for scheme in fallbacks(wanted) if not shortfall(scheme, self.domains())), wanted)
         return weaker, "" if weaker is wanted else wanted.scheme
 
+    def holds(self, scheme: Profile) -> bool:
+        """Whether a block of this scheme could be written now as it should be: each fragment on a device of its own."""
+        return not shortfall(scheme, self.domains()) and not shortfall(scheme, self._domains_up())
+
     def domains(self) -> Domains:
         """Of the layout's devices. Raises Unavailable blocks.no_layout."""
         layout = self._topology.layout()

@@ -7,7 +7,7 @@ from typing import Protocol
 from dwd.base.blocks import StoredBlock
 from dwd.base.ids import BlockId, GroupId, LogIndex, Stamp
 from dwd.meta.client import MetaClient
-from dwd.meta.core.shard.commands import AckGc, UpdateBlock
+from dwd.meta.core.shard.commands import AckGc, ReplaceBlock, UpdateBlock
 from dwd.meta.core.shard.queries import BlockPage, BlockPageAnswer, FindBlocks, GcAnswer, GcPage, RepairPage
 
 
@@ -40,6 +40,10 @@ class BlockCatalogue(Protocol):
 
     async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
         """Raises NotFound meta.no_such_block (deleted meanwhile), Conflict meta.block_changed."""
+        ...
+
+    async def replace_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
+        """`new` takes the place of `old`, which goes to the collector. Raises as `update_block`."""
         ...
 
 
@@ -75,3 +79,6 @@ class ClientCatalogue:
 
     async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
         await self._client.shard(group, UpdateBlock(old=old, new=new), deadline=deadline)
+
+    async def replace_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
+        await self._client.shard(group, ReplaceBlock(old=old, new=new), deadline=deadline)

@@ -17,6 +17,7 @@ from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
 from dwd.blocks.policies import tier_of
 from dwd.blocks.presence import PresenceWorker
 from dwd.blocks.recount import Recount
+from dwd.blocks.reencode import Reencoder
 from dwd.blocks.repair import Repairer
 from dwd.blocks.repair_worker import RepairOptions, RepairWorker, ReportWorker
 from dwd.blocks.rpc.client import RemoteFragments
@@ -245,6 +246,7 @@ class Upkeep:
             topology=self.topology,
             fragments=self.router,
             reader=self.store.reader,
+            anew=Reencoder(self.store),
             catalogue=self.catalogue,
             clock=clock,
             dead_after_ms=int(settings.blocks.dead_after_seconds * 1000),

@@ -2,7 +2,8 @@
 
 Invariants: a reader holds at most two blocks; each step has a deadline of its own, the whole has none, so that slow
 clients can read large objects; within a step what may pass by itself (a node that fails over, a device that is busy)
-is tried again: half an answer cannot be taken back.
+is tried again: half an answer cannot be taken back. A block that cannot be read is looked up anew: repair and
+changes of profile move blocks while they are read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 
-from dwd.base.errors import Busy, Corrupt, InvalidArgument, Unavailable
+from dwd.base.errors import Busy, Corrupt, DwError, InvalidArgument, Unavailable
 from dwd.blocks.ports import Owner
 from dwd.meta.core.shard.queries import GetBlocks, GetObject, GetPartBounds, HeadObject, ObjectAnswer
 from dwd.meta.core.shard.rows import ObjectRow, PlacedBlock
@@ -166,11 +167,11 @@ class Reader:
             blocks, more = answer.blocks, answer.more
 
     async def _fetch(self, placed: PlacedBlock, position: int) -> list[memoryview]:
-        stored, owner = placed.owned.stored, Owner(bucket=placed.owned.bucket, key=placed.owned.key)
-        start = position - placed.offset
-        length = min(stored.length, self._range.end - placed.offset) - start
+        owner, start = Owner(bucket=placed.owned.bucket, key=placed.owned.key), position - placed.offset
         deadline, pause = self._step(), AGAIN_SECONDS_MIN
         while True:
+            stored = placed.owned.stored
+            length = min(stored.length, self._range.end - placed.offset) - start
             try:
                 async with asyncio.timeout(deadline - self._context.clock.monotonic()), self._context.reading:
                     return await self._context.blocks.read(
@@ -178,11 +179,27 @@ class Reader:
                     )
             except TimeoutError:
                 raise Unavailable("objects.read_stalled", "the bytes of an object did not come in time") from None
-            except (Busy, Unavailable):
-                if self._context.clock.monotonic() + pause >= deadline:
+            except (Busy, Unavailable, Corrupt) as error:
+                moved = None if isinstance(error, Busy) else await self._moved(placed, deadline)
+                if moved is not None:
+                    placed = moved
+                    continue
+                if isinstance(error, Corrupt) or self._context.clock.monotonic() + pause >= deadline:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, AGAIN_SECONDS_MAX)
+
+    async def _moved(self, placed: PlacedBlock, deadline: float) -> PlacedBlock | None:
+        """Where the same bytes lie now, if repair or another profile put them elsewhere since this reader looked."""
+        query = GetObject(bucket=self._row.bucket, key=self._row.key, offset=placed.offset, length=1, limit=1)
+        try:
+            answer = await self._context.meta.read(query, deadline=deadline)
+        except DwError:
+            return None
+        same = answer.object is not None and answer.object.changed == self._row.changed
+        if not same or not answer.blocks or answer.blocks[0].owned.stored == placed.owned.stored:
+            return None
+        return answer.blocks[0]
 
     def _step(self) -> float:
         return self._context.clock.monotonic() + STEP_SECONDS

@@ -41,7 +41,7 @@ class MemoryCatalogue:
         return sum(self.gc.pop(block, None) is not None for block in blocks)
 
     async def repair_page(self, group: GroupId, *, after: BlockId, limit: int, deadline: float) -> BlockPageAnswer:
-        return self._page(sorted(b for b in self.rows if b > after and self.rows[b].needs_repair), limit)
+        return self._page(sorted(b for b in self.rows if b > after and self.rows[b].not_as_wanted), limit)
 
     async def block_page(
         self, group: GroupId, *, first: int, last: int, after: BlockId, limit: int, deadline: float
@@ -59,6 +59,14 @@ class MemoryCatalogue:
         if self.rows[old.block] != old:
             raise Conflict("meta.block_changed", "changed")
         self.rows[old.block] = new
+
+    async def replace_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
+        if old.block not in self.rows:
+            raise NotFound("meta.no_such_block", "deleted")
+        if self.rows[old.block] != old:
+            raise Conflict("meta.block_changed", "changed")
+        self.give_up(old.block)
+        self.rows[new.block] = new
 
     async def exists(self, blocks: Sequence[tuple[BlockId, Owner]], *, deadline: float) -> frozenset[BlockId]:
         return frozenset(block for block, _ in blocks if block in self.rows or block in self.gc)

@@ -18,6 +18,7 @@ from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import locations
 from dwd.blocks.recount import FragmentState, Recount
+from dwd.blocks.reencode import Reencoder
 from dwd.blocks.repair import Outcome, Repairer
 from dwd.blocks.repair_worker import RepairWorker, ReportWorker
 from dwd.blocks.topology import DeviceHealth
@@ -56,7 +57,9 @@ class Heal:
             "topology": NodeTopology(cluster.topology, NODE), "fragments": cluster.router(NODE), "clock": cluster.clock,
         }  # fmt: skip
         self.recounting = Recount(**common)
-        self.repairer = Repairer(**common, reader=self.store.reader, catalogue=self.catalogue)
+        self.repairer = Repairer(
+            **common, reader=self.store.reader, anew=Reencoder(self.store), catalogue=self.catalogue
+        )
         self.repairs = RepairWorker(
             repairer=self.repairer, catalogue=self.catalogue, topology=common["topology"], clock=cluster.clock
         )
