@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +40,7 @@ from dwd.base.errors import (
     VersionRefused,
 )
 from dwd.base.ids import ID_BITS, BlockId, ClusterId, DeviceId, LayoutEpoch, hex_id, parse_hex_id
-from dwd.blocks.fragments import Fetched, HeldFragment, PutFragment
+from dwd.blocks.fragments import CopyKey, Fetched, HeldFragment, PutFragment
 from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.blocks.volumes.index import FragmentIndex
 from dwd.blocks.volumes.volumes import ALLOCATE_BYTES, VOLUME_BYTES, Volumes
@@ -54,6 +54,8 @@ RESERVE_SHARE = 0.05
 """Of the file system: below it clients' writes are refused."""
 REPAIR_RESERVE_SHARE = 0.01
 """Below it repair's writes are refused too; deletions and compaction go on."""
+REPAIRED_MAX = 1_000_000
+"""Fragments written by repair that are remembered until the device is closed."""
 SPACE_SECONDS = 1.0
 """How long a look at the free space is believed."""
 
@@ -190,6 +192,7 @@ class Device:
         self._space: tuple[int, int] = (0, 0)
         self._space_at = float("-inf")
         self._fence = LayoutEpoch(0)
+        self._repaired: set[FragmentKey] = set()
 
     async def open(self) -> None:
         """Raises Conflict (locked), StorageFailed, VersionRefused, Corrupt."""
@@ -229,6 +232,9 @@ class Device:
         await self._require_space(repair=all(f.repair for f in fragments))
         if any(f.layout_epoch < self._fence for f in fragments):
             raise Conflict("blocks.layout_fenced", f"layout is older than {self._fence}", fence=self._fence)
+        for fragment in fragments:
+            if fragment.repair and len(self._repaired) < REPAIRED_MAX:
+                self._repaired.add(fragment.key)
         _ = await self._guarded(volumes.put([(f.key, f.head, f.content) for f in fragments]))
 
     async def get(self, key: FragmentKey, offset: int, length: int) -> Fetched:
@@ -242,12 +248,27 @@ class Device:
     async def delete(self, keys: Sequence[FragmentKey]) -> None:
         _ = await self._guarded(self.volumes.delete(keys))
 
+    async def delete_copies(self, copies: Sequence[CopyKey]) -> None:
+        """As Fragments.delete_copies."""
+        try:
+            await self.volumes.delete_copies([(copy.key, copy.copy) for copy in copies])
+        except StorageFailed as error:
+            self._fail(error)
+            raise
+
+    async def delete_leftovers(self, keys: Sequence[FragmentKey]) -> None:
+        """As Fragments.delete_leftovers. Once more was repaired than is remembered, nothing is certain any more: then
+        what a write left behind is an orphan.
+        """
+        if len(self._repaired) < REPAIRED_MAX:
+            await self.delete([key for key in keys if key not in self._repaired])
+
     async def held(self, blocks: Sequence[BlockId], *, verify: bool) -> tuple[HeldFragment, ...]:
         volumes = self.volumes
         found = [
-            HeldFragment(key=FragmentKey(block, index), length=length)
+            HeldFragment(key=FragmentKey(block, index), length=place.length, copy=place.copy)
             for block, indexes in zip(blocks, await volumes.of_blocks(blocks), strict=True)
-            for index, length in indexes
+            for index, place in indexes
         ]
         return tuple([await self._verified(held) for held in found]) if verify else tuple(found)
 
@@ -277,8 +298,8 @@ class Device:
         try:
             await self.get(held.key, 0, held.length)
         except (Corrupt, NotFound):
-            return HeldFragment(key=held.key, length=held.length, sound=False)
-        return HeldFragment(key=held.key, length=held.length, sound=True)
+            return replace(held, sound=False)
+        return replace(held, sound=True)
 
     async def _guarded(self, work: asyncio.Future[Sequence[Position]]) -> Sequence[Position]:
         """The outcome of an append; an I/O error takes the device out of service."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from dwd.base.errors import Unavailable
@@ -20,16 +21,37 @@ BLOCKS_ASKED_MAX = 4_096
 """Blocks of one `held`, keys of one `delete`."""
 
 
+class Purpose(IntEnum):
+    """For whom a fragment is read or written: clients come first (dwd.blocks.pacing)."""
+
+    CLIENT = 0
+    REPAIR = 1
+    URGENT = 2
+    """Repair of a block that is one loss from unreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyKey:
+    """One copy of a fragment: `copy` is what `held` said of it. Written again, it is another copy."""
+
+    key: FragmentKey
+    copy: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutFragment:
-    """`head` is encoded (dwd.blocks.volumes.fragment). `repair` may use the device's reserve."""
+    """`head` is encoded (dwd.blocks.volumes.fragment). Repair may use the device's reserve."""
 
     device: DeviceId
     key: FragmentKey
     layout_epoch: LayoutEpoch
     head: bytes
     content: Buffer
-    repair: bool = False
+    purpose: Purpose = Purpose.CLIENT
+
+    @property
+    def repair(self) -> bool:
+        return self.purpose is not Purpose.CLIENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +64,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldFragment:
-    """A fragment a device has. `sound` None: its pages were not looked at."""
+    """A fragment a device has. `sound` None: its pages were not looked at. `copy` tells this copy from later ones."""
 
     key: FragmentKey
     length: int
     sound: bool | None = None
+    copy: int = 0
 
 
 class Fragments(Protocol):
@@ -58,12 +81,29 @@ class Fragments(Protocol):
         """Durable on return; the same fragment again replaces it. Raises NoSpace, Conflict blocks.layout_fenced."""
         ...
 
-    async def get(self, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float) -> Fetched:
+    async def get(
+        self,
+        device: DeviceId,
+        key: FragmentKey,
+        *,
+        offset: int,
+        length: int,
+        deadline: float,
+        purpose: Purpose = Purpose.CLIENT,
+    ) -> Fetched:
         """Raises NotFound blocks.no_such_fragment, Corrupt."""
         ...
 
     async def delete(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
         """Gone durably on return; unknown keys are no error."""
+        ...
+
+    async def delete_copies(self, device: DeviceId, copies: Sequence[CopyKey], *, deadline: float) -> None:
+        """As `delete`, of those copies only: what was written since, or is being written, stays."""
+        ...
+
+    async def delete_leftovers(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
+        """As `delete`, but what repair wrote since this device was opened stays."""
         ...
 
     async def held(
@@ -86,11 +126,22 @@ class FragmentRouter:
         else:
             await self._remote.put(node, fragment, deadline=deadline)
 
-    async def get(self, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float) -> Fetched:
+    async def get(
+        self,
+        device: DeviceId,
+        key: FragmentKey,
+        *,
+        offset: int,
+        length: int,
+        deadline: float,
+        purpose: Purpose = Purpose.CLIENT,
+    ) -> Fetched:
         node = self._node(device)
         if node is None:
-            return await self._local.get(device, key, offset=offset, length=length, deadline=deadline)
-        return await self._remote.get(node, device, key, offset=offset, length=length, deadline=deadline)
+            return await self._local.get(device, key, offset=offset, length=length, deadline=deadline, purpose=purpose)
+        return await self._remote.get(
+            node, device, key, offset=offset, length=length, deadline=deadline, purpose=purpose
+        )
 
     async def delete(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
         node = self._node(device)
@@ -98,6 +149,20 @@ class FragmentRouter:
             await self._local.delete(device, keys, deadline=deadline)
         else:
             await self._remote.delete(node, device, keys, deadline=deadline)
+
+    async def delete_copies(self, device: DeviceId, copies: Sequence[CopyKey], *, deadline: float) -> None:
+        node = self._node(device)
+        if node is None:
+            await self._local.delete_copies(device, copies, deadline=deadline)
+        else:
+            await self._remote.delete_copies(node, device, copies, deadline=deadline)
+
+    async def delete_leftovers(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
+        node = self._node(device)
+        if node is None:
+            await self._local.delete_leftovers(device, keys, deadline=deadline)
+        else:
+            await self._remote.delete_leftovers(node, device, keys, deadline=deadline)
 
     async def held(
         self, device: DeviceId, blocks: Sequence[BlockId], *, verify: bool, deadline: float
@@ -121,10 +186,26 @@ class NodeFragments(Protocol):
     async def put(self, node: NodeId, fragment: PutFragment, *, deadline: float) -> None: ...
 
     async def get(
-        self, node: NodeId, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float
+        self,
+        node: NodeId,
+        device: DeviceId,
+        key: FragmentKey,
+        *,
+        offset: int,
+        length: int,
+        deadline: float,
+        purpose: Purpose = Purpose.CLIENT,
     ) -> Fetched: ...
 
     async def delete(self, node: NodeId, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None: ...
+
+    async def delete_copies(
+        self, node: NodeId, device: DeviceId, copies: Sequence[CopyKey], *, deadline: float
+    ) -> None: ...
+
+    async def delete_leftovers(
+        self, node: NodeId, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float
+    ) -> None: ...
 
     async def held(
         self, node: NodeId, device: DeviceId, blocks: Sequence[BlockId], *, verify: bool, deadline: float

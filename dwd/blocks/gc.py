@@ -179,7 +179,10 @@ class LeftoverWorker:
         for device, key in self._leftovers.take(BLOCKS_ASKED_MAX):
             work.setdefault(device, []).append(key)
         for device, keys in work.items():
-            if not await delete_all(self._fragments, self._clock, device, keys):
+            try:
+                deadline = self._clock.monotonic() + CALL_SECONDS
+                await self._fragments.delete_leftovers(device, keys, deadline=deadline)
+            except DwError:
                 _log.info("fragments left behind until the orphan sweep", device=f"{device:016x}", count=len(keys))
         return Progress.BUSY if len(self._leftovers) else Progress.IDLE
 

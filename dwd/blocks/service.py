@@ -13,7 +13,8 @@ from dwd.base.limits import BLOCK_BYTES
 from dwd.base.units import MIB
 from dwd.blocks.budget import ByteBudget
 from dwd.blocks.device import Device, DeviceStats, unavailable
-from dwd.blocks.fragments import BLOCKS_ASKED_MAX, Fetched, HeldFragment, PutFragment
+from dwd.blocks.fragments import BLOCKS_ASKED_MAX, CopyKey, Fetched, HeldFragment, Purpose, PutFragment
+from dwd.blocks.pacing import Pacing
 from dwd.blocks.volumes.fragment import FragmentKey
 
 READ_BYTES_MAX = 128 * MIB
@@ -23,10 +24,11 @@ READ_BYTES_MAX = 128 * MIB
 class LocalFragments:
     """`Fragments` of the devices here. Devices may be added while it serves."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, pacing: Pacing | None = None) -> None:
         self._clock = clock
         self._devices: dict[DeviceId, Device] = {}
         self._reading = ByteBudget(clock, READ_BYTES_MAX)
+        self.pacing = pacing or Pacing(clock)
 
     def add(self, device: Device) -> None:
         self._devices[device.id] = device
@@ -39,18 +41,34 @@ class LocalFragments:
 
     async def put(self, fragment: PutFragment, *, deadline: float) -> None:
         device = self._device(fragment.device)
-        async with self._until(deadline):
+        async with self._until(deadline), self._paced(device.id, fragment.purpose, len(fragment.content)):
             await device.put((fragment,))
 
     async def put_many(self, fragments: Sequence[PutFragment], *, deadline: float) -> None:
         """Of one device, in one append."""
         device = self._device(fragments[0].device)
-        async with self._until(deadline):
+        purpose = min(fragment.purpose for fragment in fragments)
+        size = sum(len(fragment.content) for fragment in fragments)
+        async with self._until(deadline), self._paced(device.id, purpose, size):
             await device.put(fragments)
 
-    async def get(self, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float) -> Fetched:
+    async def get(
+        self,
+        device: DeviceId,
+        key: FragmentKey,
+        *,
+        offset: int,
+        length: int,
+        deadline: float,
+        purpose: Purpose = Purpose.CLIENT,
+    ) -> Fetched:
         here = self._device(device)
-        async with self._reading.holding(min(length, BLOCK_BYTES), deadline=deadline), self._until(deadline):
+        size = min(length, BLOCK_BYTES)
+        async with (
+            self._until(deadline),
+            self._paced(device, purpose, size),
+            self._reading.holding(size, deadline=deadline),
+        ):
             return await here.get(key, offset, length)
 
     async def delete(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
@@ -58,6 +76,18 @@ class LocalFragments:
         here = self._device(device)
         async with self._until(deadline):
             await here.delete(keys)
+
+    async def delete_copies(self, device: DeviceId, copies: Sequence[CopyKey], *, deadline: float) -> None:
+        self._bounded(len(copies))
+        here = self._device(device)
+        async with self._until(deadline):
+            await here.delete_copies(copies)
+
+    async def delete_leftovers(self, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
+        self._bounded(len(keys))
+        here = self._device(device)
+        async with self._until(deadline):
+            await here.delete_leftovers(keys)
 
     async def held(
         self, device: DeviceId, blocks: Sequence[BlockId], *, verify: bool, deadline: float
@@ -83,6 +113,20 @@ class LocalFragments:
     def _bounded(self, count: int) -> None:
         if count > BLOCKS_ASKED_MAX:
             raise InvalidArgument("blocks.too_many", f"{count} blocks in one request, at most {BLOCKS_ASKED_MAX}")
+
+    @asynccontextmanager
+    async def _paced(self, device: DeviceId, purpose: Purpose, size: int) -> AsyncIterator[None]:
+        """Repair waits for its turn; what clients wait tells how fast repair may go."""
+        pacer = self.pacing.of(device)
+        if purpose is not Purpose.CLIENT:
+            await pacer.admit(size, urgent=purpose is Purpose.URGENT)
+            yield
+            return
+        began = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            pacer.client_waited(self._clock.monotonic() - began)
 
     @asynccontextmanager
     async def _until(self, deadline: float) -> AsyncIterator[None]:

@@ -18,11 +18,12 @@ from dwd.blocks.core.choice import TIER_DEFAULT, Choice, choose, fallbacks, shor
 from dwd.blocks.core.domains import Domains, domains_of
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.profiles import Kind, Profile, scheme_for
-from dwd.blocks.fragments import Fragments
+from dwd.blocks.fragments import Fragments, Purpose
 from dwd.blocks.latency import Latencies
 from dwd.blocks.policies import layout_domains
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import BlockReader, locations
+from dwd.blocks.repair_reading import repair_reader
 from dwd.blocks.reports import Reports
 from dwd.blocks.topology import Topology
 from dwd.blocks.volumes.fragment import FragmentKey, encode_head, page_checksums
@@ -55,7 +56,7 @@ class ErasureBlockStore:
         self.reports = Reports()
         self.leftovers = Leftovers()
         self.latencies = Latencies(clock)
-        self._topology, self._clock, self._rng = topology, clock, rng
+        self._topology, self._clock, self._rng, self._fragments = topology, clock, rng, fragments
         self._options = options or StoreOptions()
         self._tasks = Tasks("blocks.store", _swallow)
         self._domains: tuple[Layout, Domains] | None = None
@@ -172,6 +173,13 @@ class ErasureBlockStore:
     def new_block_id(self) -> BlockId:
         stamp = stamp_of(self._clock.unix_ms())
         return BlockId(stamp.to_bytes(_STAMP_BYTES) + self._rng.token_bytes(BLOCK_ID_BYTES - _STAMP_BYTES))
+
+    def repair_reader(self, purpose: Purpose) -> BlockReader:
+        """For repair, which goes when clients let it."""
+        return repair_reader(
+            topology=self._topology, fragments=self._fragments, reports=self.reports, tasks=self._tasks,
+            clock=self._clock, purpose=purpose,
+        )  # fmt: skip
 
     async def close(self) -> None:
         await self._tasks.close()

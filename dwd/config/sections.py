@@ -210,7 +210,10 @@ class Repair(Section):
     """Making data fully redundant again after a loss."""
 
     bytes_per_second: Size = Field(
-        default=256 * MIB, ge=64 * KIB, description="Most that this node rebuilds a second; lower it to favour clients."
+        default=256 * MIB,
+        ge=64 * KIB,
+        description="Most that repair reads and writes on each device a second while clients are idle; beside them it "
+        "goes slower by itself.",
     )
     concurrent_blocks: int = Field(default=4, ge=1, le=64, description="Blocks rebuilt at once.")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from dwd.base.blocks import StoredBlock
-from dwd.base.ids import BlockId, GroupId, LogIndex, Stamp
+from dwd.base.ids import BlockId, GroupId, LayoutEpoch, LogIndex, Stamp
 from dwd.meta.client import MetaClient
-from dwd.meta.core.shard.commands import AckGc, ReplaceBlock, UpdateBlock
+from dwd.meta.core.shard.commands import NEVER, AckGc, AdvanceBlocks, ReplaceBlock, UpdateBlock
 from dwd.meta.core.shard.queries import BlockPage, BlockPageAnswer, FindBlocks, GcAnswer, GcPage, RepairPage
+from dwd.meta.core.shard.rows import ShardCounts
 
 
 class BlockCatalogue(Protocol):
@@ -38,13 +39,23 @@ class BlockCatalogue(Protocol):
 
     async def find(self, group: GroupId, blocks: tuple[BlockId, ...], *, deadline: float) -> BlockPageAnswer: ...
 
-    async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
-        """Raises NotFound meta.no_such_block (deleted meanwhile), Conflict meta.block_changed."""
+    async def update_block(
+        self, group: GroupId, old: StoredBlock, new: StoredBlock, *, made: Stamp = NEVER, deadline: float
+    ) -> None:
+        """Raises NotFound meta.no_such_block (deleted meanwhile), Conflict meta.block_changed, meta.repair_too_old."""
         ...
 
     async def replace_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
         """`new` takes the place of `old`, which goes to the collector. Raises as `update_block`."""
         ...
+
+    async def advance(
+        self, group: GroupId, blocks: tuple[StoredBlock, ...], epoch: LayoutEpoch, *, deadline: float
+    ) -> int:
+        """Rows that name `epoch` from now on: those that did not change meanwhile."""
+        ...
+
+    async def counts(self, group: GroupId, *, deadline: float) -> ShardCounts: ...
 
 
 class ClientCatalogue:
@@ -77,8 +88,19 @@ class ClientCatalogue:
     async def find(self, group: GroupId, blocks: tuple[BlockId, ...], *, deadline: float) -> BlockPageAnswer:
         return await self._client.read_group(group, FindBlocks(blocks=blocks), deadline=deadline)
 
-    async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
-        await self._client.shard(group, UpdateBlock(old=old, new=new), deadline=deadline)
-
     async def replace_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
         await self._client.shard(group, ReplaceBlock(old=old, new=new), deadline=deadline)
+
+    async def update_block(
+        self, group: GroupId, old: StoredBlock, new: StoredBlock, *, made: Stamp = NEVER, deadline: float
+    ) -> None:
+        await self._client.shard(group, UpdateBlock(old=old, new=new, made=made), deadline=deadline)
+
+    async def advance(
+        self, group: GroupId, blocks: tuple[StoredBlock, ...], epoch: LayoutEpoch, *, deadline: float
+    ) -> int:
+        command = AdvanceBlocks(blocks=blocks, layout_epoch=epoch)
+        return (await self._client.shard(group, command, deadline=deadline)).count
+
+    async def counts(self, group: GroupId, *, deadline: float) -> ShardCounts:
+        return await self._client.counts(group, deadline=deadline)

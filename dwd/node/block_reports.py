@@ -9,12 +9,12 @@ from dwd.admin.context import DeviceReport, Exposure, RecountTotals
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError
 from dwd.base.ids import DeviceId, GroupId
-from dwd.blocks.exposure import LAST_PLACEMENT, ExposureWorker
 from dwd.blocks.ports import Owner
 from dwd.blocks.recount import BlockState, FragmentState, Recount
 from dwd.blocks.reports import Reports
 from dwd.blocks.service import LocalFragments
 from dwd.blocks.topology import Topology
+from dwd.blocks.walker import LAST_PLACEMENT, Walker
 from dwd.blocks.whereabouts import Remaining, remaining_on
 from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.client import MetaClient
@@ -34,7 +34,7 @@ class NodeBlockReports:
         *,
         devices: DeviceSet,
         local: LocalFragments,
-        exposure: ExposureWorker,
+        walker: Walker,
         catalogue: BlockCatalogue,
         recount: Recount,
         found: Reports,
@@ -44,7 +44,7 @@ class NodeBlockReports:
     ) -> None:
         self._devices = devices
         self._local = local
-        self._exposure = exposure
+        self._walker = walker
         self._catalogue = catalogue
         self._recount = recount
         self._found = found
@@ -75,7 +75,7 @@ class NodeBlockReports:
         blocks = 0
         for group in self._catalogue.groups():
             blocks += await self._blocks_of(group)
-        tally = self._exposure.tally()
+        tally = self._walker.tally()
         return Exposure(blocks=blocks, degraded=tally.degraded, at_risk=tally.at_risk)
 
     async def remaining_on(self, devices: Collection[DeviceId]) -> Remaining:

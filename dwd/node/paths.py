@@ -80,6 +80,10 @@ class Paths:
         return self.identity / "peers.json"
 
     @property
+    def heal_ledger(self) -> Path:
+        return self.data / "heal.sqlite"
+
+    @property
     def log(self) -> Path:
         return self.data / "log"
 

@@ -11,19 +11,17 @@ from functools import partial
 import structlog
 
 from dwd.base.ids import NodeId
-from dwd.blocks.exposure import ExposureWorker
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
+from dwd.blocks.ledger import LedgerWorker
+from dwd.blocks.orphans import OrphanOptions, OrphanWorker
 from dwd.blocks.policies import tier_of
-from dwd.blocks.presence import PresenceWorker
 from dwd.blocks.recount import Recount
-from dwd.blocks.reencode import Reencoder
-from dwd.blocks.repair import Repairer
-from dwd.blocks.repair_worker import RepairOptions, RepairWorker, ReportWorker
+from dwd.blocks.repair_worker import ReportWorker
 from dwd.blocks.rpc.client import RemoteFragments
 from dwd.blocks.rpc.server import FragmentServer
 from dwd.blocks.store import ErasureBlockStore, StoreOptions
-from dwd.blocks.upkeep import CompactionWorker, IndexWorker, OrphanOptions, OrphanWorker
+from dwd.blocks.upkeep import CompactionWorker, IndexWorker
 from dwd.jobs.runner import JobRunner
 from dwd.jobs.sweep import FenceSweeper
 from dwd.meta.catalogue import ClientCatalogue
@@ -42,6 +40,7 @@ from dwd.meta.workers.version import VersionWorker
 from dwd.node.announce import AnnounceWorker, LayoutWorker
 from dwd.node.block_owner import MetaBlockOwner
 from dwd.node.block_reports import NodeBlockReports
+from dwd.node.healing import Healing, follow_pace
 from dwd.node.jobs import KindParts, NodeJobs
 from dwd.node.metadata import Metadata
 from dwd.node.network import Network
@@ -59,7 +58,7 @@ from dwd.runtime.workers import WorkerRunner
 
 _log = structlog.get_logger("dwd.node")
 
-WOKEN_BY_CONTROL = ("node.announce", "blocks.layout", "meta.membership", "meta.version")
+WOKEN_BY_CONTROL = ("node.announce", "blocks.walk", "blocks.layout", "meta.membership", "meta.version")
 """Workers that look again at once when control changed."""
 PACES = {
     "jobs.runner": PACE_FULL,
@@ -67,9 +66,10 @@ PACES = {
     "meta.liveness": PACE_FULL,
     "meta.checkpoint": PACE_FULL,
     "meta.scan": SCAN_PACE,
+    "blocks.repair": PACE_FULL,
 }
 """Of workers that do not go at the default pace: most of these spend their time waiting for others, and their delay is
-a group's risk."""
+a group's risk. Repair is paced by the devices (dwd.blocks.pacing)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class Upkeep:
     store: ErasureBlockStore
     router: FragmentRouter
     catalogue: ClientCatalogue
-    exposure: ExposureWorker
+    healing: Healing
     reports: NodeBlockReports
     jobs: NodeJobs
     workers: WorkerRunner
@@ -113,11 +113,11 @@ class Upkeep:
             )
             stack.push_async_callback(store.close)
             catalogue = ClientCatalogue(metadata.client)
-            exposure = ExposureWorker(catalogue=catalogue, topology=topology, clock=around.clock)
+            healing = await stack.enter_async_context(Healing.open(around, storage, topology, store, router, catalogue))
             reports = NodeBlockReports(
                 devices=storage.devices,
                 local=storage.fragments,
-                exposure=exposure,
+                walker=healing.walker,
                 catalogue=catalogue,
                 recount=Recount(topology=topology, fragments=router, clock=around.clock),
                 found=store.reports,
@@ -141,7 +141,7 @@ class Upkeep:
                 store=store,
                 router=router,
                 catalogue=catalogue,
-                exposure=exposure,
+                healing=healing,
                 reports=reports,
                 jobs=await stack.enter_async_context(NodeJobs.open(around, parts)),
                 workers=WorkerRunner(tasks, around.clock, around.rng),
@@ -161,6 +161,8 @@ class Upkeep:
             unwatch()
             for worker in (*self._cluster_workers(addresses), *self._block_workers()):
                 self.workers.add(worker, pace=PACES.get(worker.name, PACE_DEFAULT))
+            self.healing.queue.on_offer = lambda: self.workers.wake(self.healing.worker.name)
+            follow_pace(view, self.storage)
             for name in WOKEN_BY_CONTROL:
                 view.watch(lambda name=name: self.workers.wake(name))  # type: ignore[misc]
             view.watch(lambda: self.workers.wake(JobRunner.name), frozenset({Part.JOBS}))
@@ -242,33 +244,11 @@ class Upkeep:
 
     def _block_workers(self) -> tuple[Worker, ...]:
         settings, clock = self.around.settings, self.around.clock
-        repairer = Repairer(
-            topology=self.topology,
-            fragments=self.router,
-            reader=self.store.reader,
-            anew=Reencoder(self.store),
-            catalogue=self.catalogue,
-            clock=clock,
-            dead_after_ms=int(settings.blocks.dead_after_seconds * 1000),
-        )
-        repair = RepairWorker(
-            repairer=repairer,
-            catalogue=self.catalogue,
-            topology=self.topology,
-            clock=clock,
-            options=RepairOptions(
-                at_once=settings.repair.concurrent_blocks, bytes_per_second=settings.repair.bytes_per_second
-            ),
-        )
         view = self.metadata.client.view
         return (
-            repair,
-            PresenceWorker(
-                recount=Recount(topology=self.topology, fragments=self.router, clock=clock),
-                catalogue=self.catalogue,
-                topology=self.topology,
-                clock=clock,
-            ),
+            self.healing.walker,
+            self.healing.worker,
+            LedgerWorker(self.healing.ledger, clock),
             ReportWorker(
                 reports=self.store.reports,
                 catalogue=self.catalogue,
@@ -286,8 +266,8 @@ class Upkeep:
             OrphanWorker(
                 local=self.storage.fragments,
                 owner=MetaBlockOwner(self.metadata.client, self.catalogue),
+                topology=self.topology,
                 clock=clock,
                 options=OrphanOptions(grace_seconds=settings.gc.orphan_grace_seconds),
             ),
-            self.exposure,
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 
-from dwd.base.units import KIB, MIB
+from dwd.base.units import MIB
 from dwd.runtime.worker import Progress
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8

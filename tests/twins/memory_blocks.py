@@ -15,7 +15,7 @@ from dwd.base.ids import BlockId, ClusterId, DeviceId, LayoutEpoch, NodeId
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.placement import plan_layout
 from dwd.blocks.device import Device, format_device, read_marker
-from dwd.blocks.fragments import Fetched, FragmentRouter, HeldFragment, PutFragment
+from dwd.blocks.fragments import CopyKey, Fetched, FragmentRouter, HeldFragment, Purpose, PutFragment
 from dwd.blocks.service import LocalFragments
 from dwd.blocks.store import ErasureBlockStore
 from dwd.blocks.topology import DeviceHealth, DeviceView, layout_devices
@@ -105,12 +105,32 @@ class MemoryWire:
         await (await self._reach(node)).put(fragment, deadline=deadline)
 
     async def get(
-        self, node: NodeId, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float
+        self,
+        node: NodeId,
+        device: DeviceId,
+        key: FragmentKey,
+        *,
+        offset: int,
+        length: int,
+        deadline: float,
+        purpose: Purpose = Purpose.CLIENT,
     ) -> Fetched:
-        return await (await self._reach(node)).get(device, key, offset=offset, length=length, deadline=deadline)
+        return await (await self._reach(node)).get(
+            device, key, offset=offset, length=length, deadline=deadline, purpose=purpose
+        )
 
     async def delete(self, node: NodeId, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
         await (await self._reach(node)).delete(device, keys, deadline=deadline)
+
+    async def delete_copies(
+        self, node: NodeId, device: DeviceId, copies: Sequence[CopyKey], *, deadline: float
+    ) -> None:
+        await (await self._reach(node)).delete_copies(device, copies, deadline=deadline)
+
+    async def delete_leftovers(
+        self, node: NodeId, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float
+    ) -> None:
+        await (await self._reach(node)).delete_leftovers(device, keys, deadline=deadline)
 
     async def held(
         self, node: NodeId, device: DeviceId, blocks: Sequence[BlockId], *, verify: bool, deadline: float

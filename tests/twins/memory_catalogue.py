@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dwd.base.blocks import StoredBlock, placement_of
 from dwd.base.errors import Conflict, NotFound
-from dwd.base.ids import BlockId, GroupId, LogIndex, Stamp
+from dwd.base.ids import BlockId, GroupId, LayoutEpoch, LogIndex, Stamp
 from dwd.blocks.ports import Owner
+from dwd.meta.core.shard.commands import NEVER
 from dwd.meta.core.shard.queries import BlockPageAnswer, GcAnswer
-from dwd.meta.core.shard.rows import GcRow, OwnedBlock
+from dwd.meta.core.shard.rows import EpochUse, GcRow, OwnedBlock, ShardCounts
 
 
 class MemoryCatalogue:
@@ -53,7 +56,9 @@ class MemoryCatalogue:
     async def find(self, group: GroupId, blocks: tuple[BlockId, ...], *, deadline: float) -> BlockPageAnswer:
         return self._page([b for b in blocks if b in self.rows], len(blocks))
 
-    async def update_block(self, group: GroupId, old: StoredBlock, new: StoredBlock, *, deadline: float) -> None:
+    async def update_block(
+        self, group: GroupId, old: StoredBlock, new: StoredBlock, *, made: Stamp = NEVER, deadline: float
+    ) -> None:
         if old.block not in self.rows:
             raise NotFound("meta.no_such_block", "deleted")
         if self.rows[old.block] != old:
@@ -68,9 +73,40 @@ class MemoryCatalogue:
         self.give_up(old.block)
         self.rows[new.block] = new
 
-    async def exists(self, blocks: Sequence[tuple[BlockId, Owner]], *, deadline: float) -> frozenset[BlockId]:
-        return frozenset(block for block, _ in blocks if block in self.rows or block in self.gc)
+    async def advance(
+        self, group: GroupId, blocks: tuple[StoredBlock, ...], epoch: LayoutEpoch, *, deadline: float
+    ) -> int:
+        same = [b for b in blocks if self.rows.get(b.block) == b and not b.needs_repair]
+        self.rows.update({b.block: replace(b, layout_epoch=epoch) for b in same})
+        return len(same)
+
+    async def counts(self, group: GroupId, *, deadline: float) -> ShardCounts:
+        uses = Counter(row.layout_epoch for row in (*self.rows.values(), *self.gc.values()))
+        return ShardCounts(
+            objects=0, bytes=0, blocks=len(self.rows), gc_waiting=len(self.gc), drains_waiting=0,
+            not_fully_redundant=sum(row.needs_repair for row in self.rows.values()),
+            epochs=tuple(EpochUse(epoch=epoch, blocks=count) for epoch, count in sorted(uses.items())),
+        )  # fmt: skip
+
+    def shards(self) -> tuple[GroupId, ...]:
+        return self.groups()
+
+    async def row(self, block: BlockId, owner: Owner, *, deadline: float) -> StoredBlock | None:
+        return self.rows.get(block)
+
+    async def rows_of(self, blocks: Sequence[tuple[BlockId, Owner]], *, deadline: float) -> dict[BlockId, StoredBlock]:
+        return {block: self.rows[block] for block, _ in blocks if block in self.rows}
 
     def _page(self, found: Sequence[BlockId], limit: int) -> BlockPageAnswer:
         blocks = tuple(OwnedBlock(stored=self.rows[b], bucket="b", key="k") for b in found[:limit])
         return BlockPageAnswer(blocks=blocks, more=len(found) > limit)
+
+
+class CatalogueOwner:
+    """`BlockOwner` over the rows in memory."""
+
+    def __init__(self, catalogue: MemoryCatalogue) -> None:
+        self._catalogue = catalogue
+
+    async def rows(self, blocks: Sequence[tuple[BlockId, Owner]], *, deadline: float) -> dict[BlockId, StoredBlock]:
+        return await self._catalogue.rows_of(blocks, deadline=deadline)

@@ -19,7 +19,7 @@ from dwd.base.ids import BlockId, DeviceId, NodeId
 from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from dwd.base.units import MIB
 from dwd.blocks.budget import ByteBudget
-from dwd.blocks.fragments import Fetched, HeldFragment, PutFragment
+from dwd.blocks.fragments import CopyKey, Fetched, HeldFragment, Purpose, PutFragment
 from dwd.blocks.rpc import wire
 from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.rpc.calls import translated
@@ -53,13 +53,31 @@ class RemoteFragments:
         _ = await self._send(node, request, len(fragment.content), deadline)
 
     async def get(
-        self, node: NodeId, device: DeviceId, key: FragmentKey, *, offset: int, length: int, deadline: float
+        self,
+        node: NodeId,
+        device: DeviceId,
+        key: FragmentKey,
+        *,
+        offset: int,
+        length: int,
+        deadline: float,
+        purpose: Purpose = Purpose.CLIENT,
     ) -> Fetched:
-        request = wire.get_request(device, key, offset, length, self._left_ms(deadline))
+        request = wire.get_request(device, key, offset, length, self._left_ms(deadline), purpose)
         return wire.decode_fetched(await self._send(node, request, length, deadline))
 
     async def delete(self, node: NodeId, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float) -> None:
         _ = await self._send(node, wire.delete_request(device, keys, self._left_ms(deadline)), 0, deadline)
+
+    async def delete_copies(
+        self, node: NodeId, device: DeviceId, copies: Sequence[CopyKey], *, deadline: float
+    ) -> None:
+        _ = await self._send(node, wire.copies_request(device, copies, self._left_ms(deadline)), 0, deadline)
+
+    async def delete_leftovers(
+        self, node: NodeId, device: DeviceId, keys: Sequence[FragmentKey], *, deadline: float
+    ) -> None:
+        _ = await self._send(node, wire.leftovers_request(device, keys, self._left_ms(deadline)), 0, deadline)
 
     async def held(
         self, node: NodeId, device: DeviceId, blocks: Sequence[BlockId], *, verify: bool, deadline: float

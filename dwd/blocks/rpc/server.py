@@ -92,11 +92,19 @@ class FragmentServer:
                 await self._local.put(wire.decode_put(request), deadline=deadline)
                 return wire.done_response()
             case wire.Op.GET:
-                key, offset, length = wire.decode_get(request)
-                got = await self._local.get(request.device, key, offset=offset, length=length, deadline=deadline)
+                key, offset, length, purpose = wire.decode_get(request)
+                got = await self._local.get(
+                    request.device, key, offset=offset, length=length, deadline=deadline, purpose=purpose
+                )
                 return wire.get_response(got)
             case wire.Op.DELETE:
                 await self._local.delete(request.device, wire.decode_delete(request), deadline=deadline)
+                return wire.done_response()
+            case wire.Op.COPIES:
+                await self._local.delete_copies(request.device, wire.decode_copies(request), deadline=deadline)
+                return wire.done_response()
+            case wire.Op.LEFTOVERS:
+                await self._local.delete_leftovers(request.device, wire.decode_delete(request), deadline=deadline)
                 return wire.done_response()
             case wire.Op.HELD:
                 blocks, verify = wire.decode_held(request)

@@ -7,15 +7,17 @@ Service dwd.blocks.v1.Fragments, identity serializers:
 
 Request (big-endian): [op u8][device u64][milliseconds left u32] then
 
-    PUT        [flags u8: 1 repair][layout epoch u64][block (16)][index u8][head length u32] head, content
-    GET        [block (16)][index u8][offset u32][length u32]
+    PUT        [purpose u8][layout epoch u64][block (16)][index u8][head length u32] head, content
+    GET        [block (16)][index u8][offset u32][length u32][purpose u8]
     DELETE     keys of 17 bytes: block, index
+    LEFTOVERS  keys of 17 bytes
+    COPIES     { block (16), index u8, copy u64 }
     HELD       [verify u8] blocks of 16 bytes
 
 Response: [status u8] then: 1 an error as dwd.base.wire has it; 0 and for
 
     GET        [head length u32] head, content
-    HELD       entries { block (16), index u8, length u32, sound u8: 0 no, 1 yes, 2 not looked at }
+    HELD       entries { block (16), index u8, length u32, sound u8: 0 no, 1 yes, 2 not looked at, copy u64 }
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from dwd.base import wire
 from dwd.base.errors import Corrupt, DwError, InvalidArgument
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, DeviceId, LayoutEpoch
 from dwd.base.limits import CHUNK_BYTES
-from dwd.blocks.fragments import Fetched, HeldFragment, PutFragment
+from dwd.blocks.fragments import CopyKey, Fetched, HeldFragment, Purpose, PutFragment
 from dwd.blocks.volumes.fragment import FragmentKey, decode_head, decode_keys, encode_keys
 from dwd.runtime.files import Buffer
 
@@ -37,12 +39,13 @@ SERVICE = "dwd.blocks.v1.Fragments"
 
 _REQUEST = struct.Struct(">BQI")
 _PUT = struct.Struct(">BQ16sBI")
-_GET = struct.Struct(">16sBII")
+_GET = struct.Struct(">16sBIIB")
 _ENTRY = struct.Struct(">IQ")
 _LENGTH = struct.Struct(">I")
-_HELD = struct.Struct(">16sBIB")
-_REPAIR = 1
+_HELD = struct.Struct(">16sBIBQ")
+_COPY = struct.Struct(">16sBQ")
 _OK, _ERROR = b"\0", b"\1"
+_PURPOSES = frozenset(Purpose)
 _SOUND: tuple[bool | None, ...] = (False, True, None)
 
 
@@ -51,6 +54,8 @@ class Op(IntEnum):
     GET = 2
     DELETE = 3
     HELD = 4
+    COPIES = 5
+    LEFTOVERS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Request:
 
 def put_request(fragment: PutFragment, left_ms: int) -> list[Buffer]:
     head = _REQUEST.pack(Op.PUT, fragment.device, left_ms) + _PUT.pack(
-        _REPAIR if fragment.repair else 0,
+        fragment.purpose,
         fragment.layout_epoch,
         fragment.key.block,
         fragment.key.index,
@@ -74,12 +79,23 @@ def put_request(fragment: PutFragment, left_ms: int) -> list[Buffer]:
     return [head, fragment.head, fragment.content]
 
 
-def get_request(device: DeviceId, key: FragmentKey, offset: int, length: int, left_ms: int) -> list[Buffer]:
-    return [_REQUEST.pack(Op.GET, device, left_ms) + _GET.pack(key.block, key.index, offset, length)]
+def get_request(
+    device: DeviceId, key: FragmentKey, offset: int, length: int, left_ms: int, purpose: Purpose = Purpose.CLIENT
+) -> list[Buffer]:
+    return [_REQUEST.pack(Op.GET, device, left_ms) + _GET.pack(key.block, key.index, offset, length, purpose)]
 
 
 def delete_request(device: DeviceId, keys: Sequence[FragmentKey], left_ms: int) -> list[Buffer]:
     return [_REQUEST.pack(Op.DELETE, device, left_ms), encode_keys(keys)]
+
+
+def leftovers_request(device: DeviceId, keys: Sequence[FragmentKey], left_ms: int) -> list[Buffer]:
+    return [_REQUEST.pack(Op.LEFTOVERS, device, left_ms), encode_keys(keys)]
+
+
+def copies_request(device: DeviceId, copies: Sequence[CopyKey], left_ms: int) -> list[Buffer]:
+    packed = b"".join(_COPY.pack(c.key.block, c.key.index, c.copy) for c in copies)
+    return [_REQUEST.pack(Op.COPIES, device, left_ms), packed]
 
 
 def held_request(device: DeviceId, blocks: Sequence[BlockId], left_ms: int, *, verify: bool) -> list[Buffer]:
@@ -96,7 +112,7 @@ def decode_request(raw: Buffer) -> Request:
 
 
 def decode_put(request: Request) -> PutFragment:
-    flags, epoch, block, index, length = _PUT.unpack_from(request.body)
+    purpose, epoch, block, index, length = _PUT.unpack_from(request.body)
     content_at = _PUT.size + length
     return PutFragment(
         device=request.device,
@@ -104,17 +120,29 @@ def decode_put(request: Request) -> PutFragment:
         layout_epoch=LayoutEpoch(epoch),
         head=bytes(request.body[_PUT.size : content_at]),
         content=request.body[content_at:],
-        repair=bool(flags & _REPAIR),
+        purpose=_purpose(purpose),
     )
 
 
-def decode_get(request: Request) -> tuple[FragmentKey, int, int]:
-    block, index, offset, length = _GET.unpack_from(request.body)
-    return FragmentKey(BlockId(block), index), offset, length
+def decode_get(request: Request) -> tuple[FragmentKey, int, int, Purpose]:
+    block, index, offset, length, purpose = _GET.unpack_from(request.body)
+    return FragmentKey(BlockId(block), index), offset, length, _purpose(purpose)
 
 
 def decode_delete(request: Request) -> Sequence[FragmentKey]:
     return decode_keys(request.body)
+
+
+def decode_copies(request: Request) -> list[CopyKey]:
+    raw = request.body
+    if len(raw) % _COPY.size:
+        raise InvalidArgument("blocks.request", "a list of copies is cut short")
+    return [CopyKey(FragmentKey(BlockId(block), index), copy) for block, index, copy in _COPY.iter_unpack(raw)]
+
+
+def _purpose(code: int) -> Purpose:
+    """What a later daemon may say beyond these is some background work."""
+    return Purpose(code) if code in _PURPOSES else Purpose.REPAIR
 
 
 def decode_held(request: Request) -> tuple[list[BlockId], bool]:
@@ -132,7 +160,7 @@ def get_response(fetched: Fetched) -> list[Buffer]:
 
 
 def held_response(held: Sequence[HeldFragment]) -> list[Buffer]:
-    return [_OK, *(_HELD.pack(h.key.block, h.key.index, h.length, _SOUND.index(h.sound)) for h in held)]
+    return [_OK, *(_HELD.pack(h.key.block, h.key.index, h.length, _SOUND.index(h.sound), h.copy) for h in held)]
 
 
 def error_response(error: DwError) -> list[Buffer]:
@@ -157,8 +185,8 @@ def decode_fetched(body: memoryview) -> Fetched:
 
 def decode_held_response(body: memoryview) -> tuple[HeldFragment, ...]:
     return tuple(
-        HeldFragment(key=FragmentKey(BlockId(block), index), length=length, sound=_SOUND[sound])
-        for block, index, length, sound in _HELD.iter_unpack(body)
+        HeldFragment(key=FragmentKey(BlockId(block), index), length=length, sound=_SOUND[sound], copy=copy)
+        for block, index, length, sound, copy in _HELD.iter_unpack(body)
     )
 
 

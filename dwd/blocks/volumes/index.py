@@ -26,6 +26,9 @@ APPLICATION_ID = 0x64776278
 FLUSH_ROWS_MAX = 2_000
 """Rows of one transaction: readers wait for it."""
 
+_OFFSET_BITS = 40
+"""Volumes are smaller than 2^40 bytes, and there are fewer than 2^24 of them."""
+
 _SCHEMA = """
 CREATE TABLE fragments (
     block BLOB NOT NULL, idx INTEGER NOT NULL,
@@ -49,6 +52,11 @@ class Place:
     @property
     def bytes(self) -> int:
         return self.head + self.length
+
+    @property
+    def copy(self) -> int:
+        """Tells this copy of a fragment from any other written here: 64 bits."""
+        return self.segment << _OFFSET_BITS | self.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,7 @@ class Volumes:
         self._overlay: dict[FragmentKey, Place | None] = {}
         self._unsynced_deletes: dict[FragmentKey, int] = {}
         self._arriving: dict[FragmentKey, int] = {}
+        self._flushed = 0
         self._tail: Tail | None = None
         self._writer: GroupCommitWriter | None = None
         self.open_files = OpenFiles(files, self.policy.path)
@@ -248,8 +249,25 @@ class Volumes:
             raise _absent(key)
         return await self.run(lambda: self._find_and_read(key, offset, length))
 
-    async def of_blocks(self, blocks: Sequence[BlockId]) -> list[list[tuple[int, int]]]:
-        """For each block the (index, length) of every fragment here."""
+    async def delete_copies(self, copies: Sequence[tuple[FragmentKey, int]]) -> None:
+        """Forget those of the fragments that still are these copies (`Place.copy`), durably on return. What was
+        written again since, or is on its way, stays.
+        """
+        while True:
+            flushed = self._flushed
+            places = await self.run(lambda: [self.index.find(key) for key, _ in copies])
+            if flushed == self._flushed:  # else a place noted meanwhile may have moved into the table behind our back
+                break
+        same = []
+        for (key, copy), indexed in zip(copies, places, strict=True):
+            noted = self._overlay.get(key, _NOT_NOTED)
+            place = indexed if noted is _NOT_NOTED else noted
+            if place is not None and place.copy == copy and key not in self._arriving:
+                same.append(key)
+        _ = await self.delete(same)
+
+    async def of_blocks(self, blocks: Sequence[BlockId]) -> list[list[tuple[int, Place]]]:
+        """For each block the (index, place) of every fragment here."""
         wanted = set(blocks)
         newer: dict[BlockId, dict[int, Place | None]] = {}
         for key, place in self._overlay.items():
@@ -259,7 +277,7 @@ class Volumes:
         found = []
         for block, places in zip(blocks, older, strict=True):
             now: dict[int, Place | None] = {**places, **newer.get(block, {})}
-            found.append(sorted((index, place.length) for index, place in now.items() if place is not None))
+            found.append(sorted((index, place) for index, place in now.items() if place is not None))
         return found
 
     async def flush(self) -> None:
@@ -269,6 +287,7 @@ class Volumes:
             changes = [(k, p) for k, p in self._overlay.items() if k not in self._unsynced_deletes]
             at = Checkpoint(segment=tail.segment, offset=tail.offset, sequence=tail.sequence)
             await self.run(lambda: self.index.flush(changes, at if tail.offset else None))
+            self._flushed += 1
             for key, place in changes:
                 if key not in self._unsynced_deletes and self._overlay.get(key, key) is place:
                     del self._overlay[key]

@@ -13,7 +13,7 @@ from dwd.base.errors import AlreadyExists, Conflict, DwError, NoSpace, NotFound,
 from dwd.base.ids import BlockId, ClusterId, LayoutEpoch, NodeId
 from dwd.blocks.core.profiles import parse_profile
 from dwd.blocks.device import Device, DeviceState, format_device, read_marker
-from dwd.blocks.fragments import PutFragment
+from dwd.blocks.fragments import Purpose, PutFragment
 from dwd.blocks.ports import Owner
 from dwd.blocks.volumes.compaction import compact, sparse_volume
 from dwd.blocks.volumes.fragment import FragmentKey, encode_head, page_checksums
@@ -274,6 +274,6 @@ async def test_writes_are_refused_when_less_than_the_reserve_is_free(
         if refused:
             with pytest.raises(NoSpace):
                 await device.put([fragment(device, 0)])
-            await device.put([replace(fragment(device, 0), repair=True)])
+            await device.put([replace(fragment(device, 0), purpose=Purpose.REPAIR)])
         else:
             await device.put([fragment(device, 0)])

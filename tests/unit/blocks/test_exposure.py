@@ -8,12 +8,13 @@ import pytest
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.ids import BlockId, DeviceId, LayoutEpoch, NodeId
-from dwd.blocks import exposure
-from dwd.blocks.exposure import ExposureWorker, Tally
+from dwd.blocks import walker
+from dwd.blocks.tally import Tally
 from dwd.blocks.topology import DeviceHealth, DeviceView
 from dwd.runtime.worker import Progress
 from tests.twins.memory_blocks import MemoryTopology, NodeTopology
 from tests.twins.memory_catalogue import MemoryCatalogue
+from tests.twins.walking import counting_walker
 
 
 class StillClock:
@@ -37,9 +38,7 @@ class Region:
                 device=DeviceId(number), node=NodeId(number), zone="", rack="", weight=10, health=DeviceHealth.UP
             )
         self.shared.relayout()
-        self.worker = ExposureWorker(
-            catalogue=self.catalogue, topology=NodeTopology(self.shared, NodeId(1)), clock=self.clock
-        )
+        self.worker = counting_walker(self.catalogue, NodeTopology(self.shared, NodeId(1)), self.clock)
 
     def add(self, count: int, *, profile: str = "rs-4-2", **more: Any) -> None:
         for _ in range(count):
@@ -91,7 +90,7 @@ async def test_row_that_waits_for_repair_counts_while_every_device_is_up(region:
 
 
 async def test_rows_are_walked_page_by_page(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposure, "PAGE", 3)
+    monkeypatch.setattr(walker, "PAGE", 3)
     region.add(8)
     region.down(6)
     assert await region.worker.work() is Progress.BUSY
@@ -102,7 +101,7 @@ async def test_rows_are_walked_page_by_page(region: Region, monkeypatch: pytest.
 async def test_count_begins_anew_when_another_device_falls_in_its_middle(
     region: Region, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposure, "PAGE", 3)
+    monkeypatch.setattr(walker, "PAGE", 3)
     region.add(8)
     region.down(6)
     assert await region.worker.work() is Progress.BUSY
@@ -110,11 +109,11 @@ async def test_count_begins_anew_when_another_device_falls_in_its_middle(
     assert (await region.counted()).at_risk == 8
 
 
-@pytest.mark.parametrize(("took", "kept"), [(2.0, 20.0), (100.0, exposure.REFRESH_SECONDS)])
+@pytest.mark.parametrize(("took", "kept"), [(2.0, 20.0), (100.0, walker.REFRESH_SECONDS)])
 async def test_full_count_is_kept_as_long_as_it_was_dear_and_begun_anew_when_another_device_falls(
     region: Region, monkeypatch: pytest.MonkeyPatch, took: float, kept: float
 ) -> None:
-    monkeypatch.setattr(exposure, "PAGE", 1)
+    monkeypatch.setattr(walker, "PAGE", 1)
     region.add(2)
     region.down(1)
     assert await region.worker.work() is Progress.BUSY

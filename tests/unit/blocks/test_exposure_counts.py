@@ -9,13 +9,14 @@ import pytest
 
 from dwd.base.ids import GroupId, NodeId
 from dwd.base.policy import Policy
-from dwd.blocks import exposure
-from dwd.blocks.exposure import ExposureWorker, Tally
+from dwd.blocks import walker
 from dwd.blocks.ports import Owner
+from dwd.blocks.tally import Tally
 from dwd.blocks.topology import DeviceHealth
 from dwd.runtime.worker import Progress
 from tests.twins.memory_blocks import MemoryCluster, NodeTopology
 from tests.twins.memory_catalogue import MemoryCatalogue
+from tests.twins.walking import counting_walker
 
 OWNER = Owner(bucket="b", key="k")
 BIG = os.urandom(200_001)
@@ -36,9 +37,7 @@ class Led(MemoryCatalogue):
 class Counting:
     def __init__(self, cluster: MemoryCluster) -> None:
         self.cluster, self.catalogue = cluster, Led()
-        self.worker = ExposureWorker(
-            catalogue=self.catalogue, topology=NodeTopology(cluster.topology, NODE), clock=cluster.clock
-        )
+        self.worker = counting_walker(self.catalogue, NodeTopology(cluster.topology, NODE), cluster.clock)
 
     async def put(self, data: bytes = BIG, profile: str = "rs-4-2") -> None:
         store = self.cluster.stores[NODE]
@@ -56,7 +55,7 @@ class Counting:
 async def test_blocks_count_as_degraded_when_nodes_die_and_at_risk_when_nothing_is_left_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposure, "PAGE", 2)
+    monkeypatch.setattr(walker, "PAGE", 2)
     async with MemoryCluster(tmp_path) as cluster:
         counting = Counting(cluster)
         for _ in range(5):
@@ -99,7 +98,7 @@ async def test_copies_of_profile_none_are_no_risk_that_repair_could_lessen(tmp_p
 async def test_a_count_begins_anew_when_leadership_was_lost_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposure, "PAGE", 1)
+    monkeypatch.setattr(walker, "PAGE", 1)
     async with MemoryCluster(tmp_path) as cluster:
         counting = Counting(cluster)
         for _ in range(3):

@@ -11,24 +11,28 @@ import pytest
 from dwd.base.errors import DwError, StorageFailed, Unavailable
 from dwd.base.ids import BlockId, GroupId, LayoutEpoch, NodeId
 from dwd.base.policy import Policy
-from dwd.blocks import upkeep
-from dwd.blocks.fragments import PutFragment
+from dwd.blocks import orphans
+from dwd.blocks.fragments import CopyKey, Purpose, PutFragment
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
+from dwd.blocks.heal_queue import HealQueue
 from dwd.blocks.latency import FAILURES_MAX
+from dwd.blocks.ledger import Ledger
+from dwd.blocks.orphans import OrphanOptions, OrphanWorker
 from dwd.blocks.ports import Owner
+from dwd.blocks.presence import Presence
 from dwd.blocks.reading import locations
 from dwd.blocks.recount import FragmentState, Recount
 from dwd.blocks.reencode import Reencoder
-from dwd.blocks.repair import Outcome, Repairer
+from dwd.blocks.repair import DEAD_AFTER_MS, Outcome, Repairer
 from dwd.blocks.repair_worker import RepairWorker, ReportWorker
 from dwd.blocks.topology import DeviceHealth
-from dwd.blocks.upkeep import OrphanOptions, OrphanWorker
 from dwd.blocks.volumes.fragment import FragmentKey
+from dwd.blocks.walker import Walker
 from dwd.meta.core.shard.rows import OwnedBlock
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.worker import Progress
 from tests.twins.memory_blocks import MemoryCluster, NodeTopology
-from tests.twins.memory_catalogue import MemoryCatalogue
+from tests.twins.memory_catalogue import CatalogueOwner, MemoryCatalogue
 
 OWNER = Owner(bucket="b", key="k")
 BIG = os.urandom(300_001)
@@ -57,12 +61,21 @@ class Heal:
             "topology": NodeTopology(cluster.topology, NODE), "fragments": cluster.router(NODE), "clock": cluster.clock,
         }  # fmt: skip
         self.recounting = Recount(**common)
-        self.repairer = Repairer(
-            **common, reader=self.store.reader, anew=Reencoder(self.store), catalogue=self.catalogue
+        readers = {purpose: self.store.repair_reader(purpose) for purpose in (Purpose.REPAIR, Purpose.URGENT)}
+        self.reader = readers[Purpose.REPAIR]
+        self.repairer = Repairer(**common, readers=readers, anew=Reencoder(self.store), catalogue=self.catalogue)
+        self.queue, self.ledger = HealQueue(cluster.clock), Ledger(":memory:")
+        self.presence = Presence(
+            recount=self.recounting, catalogue=self.catalogue, topology=common["topology"], clock=cluster.clock
         )
+        self.walker = Walker(
+            catalogue=self.catalogue, topology=common["topology"], queue=self.queue, presence=self.presence,
+            clock=cluster.clock, dead_after_ms=DEAD_AFTER_MS,
+        )  # fmt: skip
         self.repairs = RepairWorker(
-            repairer=self.repairer, catalogue=self.catalogue, topology=common["topology"], clock=cluster.clock
-        )
+            repairer=self.repairer, catalogue=self.catalogue, queue=self.queue, walker=self.walker,
+            ledger=self.ledger, clock=cluster.clock,
+        )  # fmt: skip
         self.gc = GcWorker(**common, catalogue=self.catalogue, options=GcOptions(delay_seconds=0))
         self.leftovers = LeftoverWorker(
             leftovers=self.store.leftovers, fragments=cluster.router(NODE), clock=cluster.clock
@@ -87,6 +100,14 @@ class Heal:
                 return
         raise AssertionError("never idle")
 
+    async def heal(self) -> None:
+        """Walk and repair until neither finds anything to do."""
+        for _ in range(50):
+            walked, repaired = await self.walker.work(), await self.repairs.work()
+            if walked is repaired is Progress.IDLE and not len(self.queue):
+                return
+        raise AssertionError("never idle")
+
     async def whole(self) -> bool:
         rows = list(self.catalogue.rows.values())
         states = await self.recounting.recount(rows, verify=True, deadline=self.cluster.soon)
@@ -106,11 +127,11 @@ async def test_loans_go_home_when_their_devices_return(tmp_path: Path) -> None:
         cluster.kill(NodeId(5))
         cluster.kill(NodeId(6))
         blocks = [await heal.put(), await heal.put(BIG[:10_000])]
-        await heal.run(heal.repairs)
+        await heal.heal()
         assert not await heal.whole()
         cluster.revive(NodeId(5))
         cluster.revive(NodeId(6))
-        await heal.run(heal.repairs)
+        await heal.heal()
         assert await heal.whole()
         assert await heal.fragments() == 6 + 3
         assert [await heal.get(b) for b in blocks] == [BIG, BIG[:10_000]]
@@ -131,7 +152,7 @@ async def test_reports_lead_to_repair_when_fragments_are_damaged_or_gone(tmp_pat
         assert await heal.get(block) == BIG
         await heal.run(heal.reports)
         assert heal.catalogue.rows[block.block].missing == (0, 1)
-        await heal.run(heal.repairs)
+        await heal.heal()
         assert await heal.whole()
         assert await heal.get(block) == BIG
 
@@ -144,7 +165,7 @@ async def test_blocks_are_rebuilt_elsewhere_when_a_device_is_lost_for_good(tmp_p
         for device in cluster.devices_of(NodeId(7)):
             cluster.topology.set_health(device, DeviceHealth.LOST)
         cluster.topology.relayout()
-        await heal.run(heal.repairs)
+        await heal.heal()
         assert await heal.whole()
         assert all(heal.catalogue.rows[b.block].layout_epoch == 2 or not b.needs_repair for b in blocks)
         assert [await heal.get(b) for b in blocks] == [BIG] * 20
@@ -157,7 +178,7 @@ async def test_nothing_is_moved_when_a_node_is_away_for_a_short_time(tmp_path: P
         cluster.kill(NodeId(3))
         for device in cluster.devices_of(NodeId(3)):
             cluster.topology.set_health(device, DeviceHealth.DOWN, since_ms=cluster.clock.unix_ms())
-        await heal.run(heal.repairs)
+        await heal.heal()
         assert heal.catalogue.rows[block.block] == block
         states = await heal.recounting.recount([block], verify=False, deadline=cluster.soon)
         assert [s for _, s in states[0].fragments].count(FragmentState.AWAY) == 1
@@ -201,7 +222,8 @@ async def test_orphans_go_only_when_disowned_twice_a_grace_apart(tmp_path: Path)
         orphan = await heal.store.write(BIG, policy=Policy(profile="rs-4-2"), owner=OWNER, deadline=cluster.soon)
         workers = [
             OrphanWorker(
-                local=service, owner=heal.catalogue, clock=cluster.clock,
+                local=service, owner=CatalogueOwner(heal.catalogue), clock=cluster.clock,
+                topology=NodeTopology(cluster.topology, NODE),
                 options=OrphanOptions(grace_seconds=0.0),
             )
             for service in cluster.wire.services.values()
@@ -241,11 +263,12 @@ async def test_repair_deletes_nothing_but_what_its_own_update_gave_up(tmp_path: 
                          content=got.content)]
         )  # fmt: skip
         for _ in range(FAILURES_MAX):  # asked, it answers; for fragments it is left alone at this moment
-            heal.store.latencies.began(home)
-            heal.store.latencies.failed(home)
+            heal.reader.latencies.began(home)
+            heal.reader.latencies.failed(home)
         cluster.topology.set_health(loan.device, DeviceHealth.DOWN, since_ms=cluster.clock.unix_ms())
         owned = OwnedBlock(stored=block, bucket="b", key="k")
-        assert await heal.repairer.repair(GroupId(1), owned, deadline=cluster.soon) is Outcome.WAITING
+        account = await heal.repairer.repair(GroupId(1), owned, deadline=cluster.soon)
+        assert account.outcome is Outcome.WAITING
         assert await cluster.device(home).get(got.head.key, 0, 1)
 
 
@@ -262,14 +285,14 @@ async def test_a_block_is_made_whole_elsewhere_when_its_own_device_is_full(
             type(cluster.files), "free_bytes", staticmethod(lambda path: (0, 100) if path == full.path else (50, 100))
         )
         full._space_at = float("-inf")
-        await heal.run(heal.repairs)
+        await heal.heal()
         row = heal.catalogue.rows[block.block]
         assert not row.missing
         assert [h.index for h in row.handoffs] == [2]
         monkeypatch.undo()
         full._space_at = float("-inf")
-        heal.repairs.parked.clear()
-        await heal.run(heal.repairs)
+        heal.queue.parked.clear()
+        await heal.heal()
         assert await heal.whole()
         assert heal.catalogue.rows[block.block] == block
 
@@ -317,7 +340,7 @@ async def test_devices_are_asked_to_delete_once_when_another_one_is_away(tmp_pat
 async def test_orphans_are_found_when_others_that_were_noted_went_some_other_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "ORPHANS_NOTED_MAX", 1)
+    monkeypatch.setattr(orphans, "NOTED_MAX", 1)
     async with MemoryCluster(tmp_path) as cluster:
         heal = Heal(cluster)
         orphan = await heal.store.write(BIG[:10], policy=Policy(profile="none"), owner=OWNER, deadline=cluster.soon)
@@ -325,11 +348,12 @@ async def test_orphans_are_found_when_others_that_were_noted_went_some_other_way
         clock = LaterClock()
         worker = OrphanWorker(
             local=cluster.wire.services[cluster.topology.views[device].node],
-            owner=heal.catalogue,
+            owner=CatalogueOwner(heal.catalogue),
+            topology=NodeTopology(cluster.topology, NODE),
             clock=clock,
             options=OrphanOptions(grace_seconds=100.0),
         )
-        worker._disowned[FragmentKey(BlockId(b"x" * 16), 0)] = clock.monotonic()
+        worker._disowned[device, CopyKey(FragmentKey(BlockId(b"x" * 16), 0), 1)] = clock.monotonic()
         for _ in range(4):
             clock.hours += 1
             await heal.run(worker)

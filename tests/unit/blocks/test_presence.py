@@ -6,10 +6,11 @@ from pathlib import Path
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.ids import DeviceId
-from dwd.blocks.presence import AGAIN_SECONDS, PresenceWorker
+from dwd.blocks.presence import AGAIN_SECONDS
 from dwd.blocks.reading import locations
 from dwd.blocks.topology import DeviceHealth
 from dwd.blocks.volumes.fragment import FragmentKey
+from dwd.blocks.walker import Walker
 from dwd.runtime.clock import SystemClock
 from tests.twins.memory_blocks import MemoryCluster, NodeTopology
 from tests.unit.blocks.test_healing import BIG, NODE, Heal
@@ -25,13 +26,11 @@ class LaterClock(SystemClock):
         return super().monotonic() + self.late
 
 
-def presence(heal: Heal, clock: LaterClock | None = None) -> PresenceWorker:
-    return PresenceWorker(
-        recount=heal.recounting,
-        catalogue=heal.catalogue,
-        topology=NodeTopology(heal.cluster.topology, NODE),
-        clock=clock or heal.cluster.clock,
-    )
+def presence(heal: Heal, clock: LaterClock | None = None) -> Walker:
+    """A walk whose presence check goes by `clock`."""
+    if clock is not None:
+        heal.presence._clock = clock
+    return heal.walker
 
 
 async def lose(cluster: MemoryCluster, block: StoredBlock) -> tuple[int, DeviceId]:
@@ -58,7 +57,7 @@ async def test_fragment_is_named_missing_and_rebuilt_when_a_device_returns_witho
         await heal.run(worker)
         assert heal.catalogue.rows[block.block].missing == (index,)
 
-        await heal.run(heal.repairs)
+        await heal.heal()
         assert await heal.whole()
 
 

@@ -33,7 +33,7 @@ async def test_recount_hands_bad_and_missing_fragments_to_repair(tmp_path: Any) 
         meta: Any = Meta()
         rows: Any = catalogue
         reports = NodeBlockReports(
-            devices=nothing, local=nothing, exposure=nothing, catalogue=rows, meta=meta, topology=topology,
+            devices=nothing, local=nothing, walker=nothing, catalogue=rows, meta=meta, topology=topology,
             clock=cluster.clock,
             found=found, recount=Recount(topology=topology, fragments=cluster.router(HERE), clock=cluster.clock),
         )  # fmt: skip
