@@ -1,0 +1,1 @@
+"""What a change of the nodes would mean. Sans-IO."""
