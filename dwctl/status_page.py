@@ -138,7 +138,8 @@ def _nodes(found: admin_pb2.ClusterStatusReply) -> Table:
         lag = f"{node.loop_lag_seconds * 1000:.0f} ms" if here else "-"
         clock = f"{node.clock_offset_seconds * 1000:+.0f} ms{' off' if node.clock_off else ''}" if here else "-"
         sync = f"{node.sync_seconds * 1000:.1f} ms{' slow' if node.disk_slow else ''}" if node.sync_seconds else "-"
-        rows.append((node.name, node.state, node.zone or "-", node.s3, node.grpc, memory, lag, clock, sync, node.id))
+        state = node.state if node.standing in {"", "active"} else f"{node.state}, {node.standing}"
+        rows.append((node.name, state, node.zone or "-", node.s3, node.grpc, memory, lag, clock, sync, node.id))
     return table("nodes", columns, rows)
 
 

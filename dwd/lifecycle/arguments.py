@@ -11,7 +11,7 @@ from dwd.base.ids import NodeId, hex_id, job_name, parse_hex_id
 from dwd.jobs.kinds import JobPlan
 from dwd.lifecycle.core.departure import Departure
 from dwd.lifecycle.core.facts import node_named
-from dwd.meta.core.control.job_rows import JobRow
+from dwd.meta.core.control.job_rows import JobRow, arguments_of
 from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import NodeRow
 
@@ -53,10 +53,10 @@ def node_of(topology: Topology, arguments: Mapping[str, str], name: str = NODE) 
     return node_named(topology, wanted)
 
 
-def require_alone(jobs: Collection[JobRow], topology: Topology, node: NodeRow) -> None:
-    """Raises Conflict while another job is about the same node."""
+def require_alone(jobs: Collection[JobRow], node: NodeRow, *, kind: str, arguments: Mapping[str, str]) -> None:
+    """Raises Conflict while another job is about the same node; asked for once more, the same one is no other."""
     for job in jobs:
-        if not job.kind.startswith("node."):
+        if not job.kind.startswith("node.") or (job.kind, job.arguments) == (kind, arguments_of(arguments)):
             continue
         named = {argument.value for argument in job.arguments}
         if {node.name, hex_id(node.node)} & named:
@@ -71,8 +71,8 @@ def judged(departure: Departure, *, force: bool) -> tuple[str, ...]:
     """The plan's warnings. Raises SafetyRefused."""
     if departure.blockers:
         raise SafetyRefused("node.cannot_leave", "; ".join(departure.blockers))
-    if departure.refusals and not force:
-        raise SafetyRefused(
-            "node.unsafe", "; ".join(departure.refusals), hint="add nodes or devices first, or override with --force"
-        )
-    return (*departure.warnings, *(f"forced: {text}" for text in departure.refusals))
+    against = (*departure.refusals, *departure.shortages)
+    if against and not force:
+        raise SafetyRefused("node.unsafe", "; ".join(against), hint="add nodes or devices first, or override: --force")
+    short = ("forced: devices have too little room for what would come to them",) if departure.shortages else ()
+    return (*departure.warnings, *(f"forced: {text}" for text in departure.refusals), *short)

@@ -35,7 +35,7 @@ class DrainKind:
     async def plan(self, arguments: Mapping[str, str], *, force: bool) -> JobPlan:
         view = self._survey.meta.view
         node = node_of(view.topology(), arguments)
-        require_alone(view.live_jobs(), view.topology(), node)
+        require_alone(view.live_jobs(), node, kind=self.name, arguments=arguments)
         if node.standing is DRAINED:
             raise Conflict("node.already_drained", f"{node.name} is drained", hint="`dwctl node remove` removes it")
         departure = await self._survey.departure(node, dead=False)
@@ -106,7 +106,7 @@ class UndrainKind:
         del force
         view = self._survey.meta.view
         node = node_of(view.topology(), arguments)
-        require_alone(view.live_jobs(), view.topology(), node)
+        require_alone(view.live_jobs(), node, kind=self.name, arguments=arguments)
         if node.standing is NodeStanding.ACTIVE:
             raise Conflict("node.not_draining", f"{node.name} is not drained")
         return JobPlan(

@@ -40,7 +40,7 @@ class RemoveKind:
     async def plan(self, arguments: Mapping[str, str], *, force: bool) -> JobPlan:
         view = self._survey.meta.view
         node = node_of(view.topology(), arguments)
-        require_alone(view.live_jobs(), view.topology(), node)
+        require_alone(view.live_jobs(), node, kind=self.name, arguments=arguments)
         drained = node.standing is NodeStanding.DRAINED
         if not drained and node.liveness is Liveness.UP and not force:
             raise SafetyRefused(

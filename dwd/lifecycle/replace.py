@@ -47,7 +47,7 @@ class ReplaceKind:
         topology = view.topology()
         node, successor = node_of(topology, arguments), node_of(topology, arguments, SUCCESSOR)
         for row in (node, successor):
-            require_alone(view.live_jobs(), topology, row)
+            require_alone(view.live_jobs(), row, kind=self.name, arguments=arguments)
         self._require_fit(node, successor)
         dead = node.liveness is Liveness.DOWN
         departure = await self._survey.departure(node, dead=dead, successor=successor)

@@ -166,7 +166,7 @@ class Scenario:
 def told(plan: Departure) -> list[str]:
     found = [*plan.lines, *(f"about: {line}" for line in plan.estimates)]
     found += [f"warning: {text}" for text in plan.warnings]
-    found += [f"refused: {text}" for text in plan.refusals]
+    found += [f"refused: {text}" for text in (*plan.refusals, *plan.shortages)]
     return found + [f"blocked: {text}" for text in plan.blockers]
 
 

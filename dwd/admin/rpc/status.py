@@ -203,6 +203,9 @@ def _judge(reply: pb.ClusterStatusReply) -> None:
     reply.reasons.extend(reasons)
     reply.redundancy.fully_redundant = not reply.redundancy.blocks_degraded and not leaderless
     reply.health = "unavailable" if leaderless else "degraded" if reasons else "healthy"
+    reply.reasons.extend(
+        f"node {n.name or n.id} is {n.standing}" for n in reply.nodes if n.standing not in {"", "active"}
+    )
     # A slow disk costs neither service nor redundancy: it is said, and the cluster is as healthy as without it.
     reply.reasons.extend(
         f"node {n.name or n.id}: its log disk is slow (p99 {n.sync_seconds * 1000:.0f} ms); it gives away what it leads"
@@ -225,6 +228,7 @@ def node_info(row: NodeRow) -> pb.NodeInfo:
         grpc=row.addresses.grpc,
         s3=row.addresses.s3,
         admin=row.addresses.admin,
+        standing=row.standing.name.lower(),
     )
 
 

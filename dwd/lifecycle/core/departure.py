@@ -43,13 +43,14 @@ class Arrival:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
     """`lines`: what is agreed to, stable from one look to the next; `estimates` change with clients' writes.
-    `refusals` may be overridden, `blockers` may not.
+    `refusals` and `shortages` (of room, in numbers that change) may be overridden, `blockers` may not.
     """
 
     lines: tuple[str, ...]
     estimates: tuple[str, ...]
     warnings: tuple[str, ...]
     refusals: tuple[str, ...]
+    shortages: tuple[str, ...]
     blockers: tuple[str, ...]
     groups: tuple[GroupChange, ...]
     arrivals: tuple[Arrival, ...]
@@ -67,7 +68,7 @@ def plan_departure(facts: Facts, node: NodeRow, *, dead: bool = False, successor
     survivals = movement.survivals if movement is not None else ()
     arrivals = _arrivals(facts, movement) if movement is not None else ()
     before = _Before(facts, node.node, dead=dead)
-    refusals = [*quorum.refusals(facts, changes), *before.lowered(survivals), *_without_room(facts, arrivals)]
+    refusals = [*quorum.refusals(facts, changes), *before.lowered(survivals)]
     if facts.held_blocks and after is None:
         refusals.append("no other device takes data")
     return Departure(
@@ -75,6 +76,7 @@ def plan_departure(facts: Facts, node: NodeRow, *, dead: bool = False, successor
         estimates=tuple(_estimates(facts, arrivals, dead=dead)),
         warnings=tuple(_warnings(facts, node, before, survivals, successor)),
         refusals=tuple(refusals),
+        shortages=tuple(_without_room(facts, arrivals)),
         blockers=tuple(_blockers(facts, node)),
         groups=changes,
         arrivals=arrivals,

@@ -120,6 +120,7 @@ class NodeInfo(_message.Message):
     CLOCK_OFF_FIELD_NUMBER: _builtins.int
     SYNC_SECONDS_FIELD_NUMBER: _builtins.int
     DISK_SLOW_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     region: _builtins.str
@@ -143,6 +144,8 @@ class NodeInfo(_message.Message):
     """99th percentile of the log's writes until durable; 0 when there were few of late"""
     disk_slow: _builtins.bool
     """so slow that the node gives away what it leads"""
+    standing: _builtins.str
+    """"active", "draining", "drained": what operators want of it"""
     def __init__(
         self,
         *,
@@ -164,10 +167,11 @@ class NodeInfo(_message.Message):
         clock_off: _builtins.bool = ...,
         sync_seconds: _builtins.float = ...,
         disk_slow: _builtins.bool = ...,
+        standing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "clock_off", b"clock_off", "clock_offset_seconds", b"clock_offset_seconds", "cpu_seconds", b"cpu_seconds", "disk_slow", b"disk_slow", "grpc", b"grpc", "id", b"id", "loop_lag_seconds", b"loop_lag_seconds", "memory_bytes", b"memory_bytes", "name", b"name", "rack", b"rack", "region", b"region", "s3", b"s3", "state", b"state", "sync_seconds", b"sync_seconds", "uptime_seconds", b"uptime_seconds", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "clock_off", b"clock_off", "clock_offset_seconds", b"clock_offset_seconds", "cpu_seconds", b"cpu_seconds", "disk_slow", b"disk_slow", "grpc", b"grpc", "id", b"id", "loop_lag_seconds", b"loop_lag_seconds", "memory_bytes", b"memory_bytes", "name", b"name", "rack", b"rack", "region", b"region", "s3", b"s3", "standing", b"standing", "state", b"state", "sync_seconds", b"sync_seconds", "uptime_seconds", b"uptime_seconds", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
