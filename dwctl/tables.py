@@ -21,6 +21,8 @@ COLOURS = {
     "busy": "green",
     "disabled": "yellow",
     "down": "red",
+    "drained": "yellow",
+    "draining": "yellow",
     "failed": "red",
     "idle": "green",
     "leader": "bold green",

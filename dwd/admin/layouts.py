@@ -25,10 +25,10 @@ from dwd.blocks.core.placement import plan_layout
 from dwd.blocks.core.profiles import Profile
 from dwd.blocks.layouts import AUTOMATIC_SETTING, is_automatic
 from dwd.blocks.policies import choice_on
+from dwd.blocks.stored import stored_by_profile
 from dwd.blocks.topology import layout_devices
 from dwd.meta.core.control.commands import ApplyLayout, DropStagedLayout, SetSetting, StageLayout
 from dwd.meta.core.control.rows import LayoutRow
-from dwd.meta.core.shard.queries import GetUsage
 from dwd.objects.buckets import DEFAULT_PROFILE_SETTING
 
 _log = structlog.get_logger("dwd.admin")
@@ -171,7 +171,7 @@ async def _staged(context: AdminContext, before: Layout | None, after: Layout) -
 
 
 async def _judged(context: AdminContext, before: Layout | None, after: Layout, *, what_if: bool) -> Planned:
-    stored = await _stored(context, before or after)
+    stored = await stored_by_profile(context.meta, before or after, deadline=context.deadline())
     default = shown_profile(context, "", before or after)
     loads = [Load(profile=profile, data_bytes=size) for profile, size in stored.items()]
     if default not in stored:
@@ -202,24 +202,6 @@ def _still_moving(context: AdminContext) -> tuple[str, ...]:
     if not older:
         return ()
     return (f"data still moves from layouts {', '.join(map(str, older))}: bytes are counted from the newest",)
-
-
-async def _stored(context: AdminContext, layout: Layout) -> dict[Profile, int]:
-    """Bytes in blocks, before they are coded, by what the profiles of the buckets mean. Raises Unavailable."""
-    view = context.meta.view
-    profiles = {row.name: choice_on(row.policy, layout, view.topology()).profile for row in view.buckets()}
-    stored = dict.fromkeys(profiles.values(), 0)
-    for group in context.meta.shards():
-        after, more = "", True
-        while more:
-            query = GetUsage(after=after)
-            answer = await context.meta.read_group(group, query, deadline=context.deadline())
-            for usage in answer.buckets:
-                after = usage.bucket
-                if usage.bucket in profiles:
-                    stored[profiles[usage.bucket]] += usage.stored
-            more = answer.more
-    return stored
 
 
 def _require_there(devices: tuple[LayoutDevice, ...], present: set[int]) -> None:

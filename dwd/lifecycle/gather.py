@@ -9,8 +9,7 @@ from dwd.base.errors import Unavailable
 from dwd.base.ids import DeviceId, NodeId
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.movement import Load
-from dwd.blocks.core.profiles import Profile
-from dwd.blocks.layouts import profile_of
+from dwd.blocks.stored import stored_by_profile
 from dwd.blocks.topology import Topology
 from dwd.blocks.whereabouts import Remaining, remaining_on
 from dwd.lifecycle.core.departure import Departure, plan_departure
@@ -18,7 +17,6 @@ from dwd.lifecycle.core.facts import Facts
 from dwd.lifecycle.ports import Fleet
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.rows import NodeRow
-from dwd.meta.core.shard.queries import GetUsage
 
 ASK_SECONDS = 20.0
 
@@ -71,17 +69,7 @@ class Survey:
             return None
 
     async def _loads(self, layout: Layout) -> tuple[Load, ...]:
-        """Bytes in blocks, by what the profiles of their buckets mean now. Where nothing is stored nothing is lost."""
-        profiles = {row.name: profile_of(row.profile, layout) for row in self.meta.view.buckets()}
-        stored: dict[Profile, int] = dict.fromkeys(profiles.values(), 0)
-        for group in self.meta.shards():
-            after, more = "", True
-            while more:
-                deadline = self.clock.monotonic() + ASK_SECONDS
-                answer = await self.meta.read_group(group, GetUsage(after=after), deadline=deadline)
-                for usage in answer.buckets:
-                    after = usage.bucket
-                    if usage.bucket in profiles:
-                        stored[profiles[usage.bucket]] += usage.stored
-                more = answer.more
+        """Where nothing is stored nothing is lost."""
+        deadline = self.clock.monotonic() + ASK_SECONDS
+        stored = await stored_by_profile(self.meta, layout, deadline=deadline)
         return tuple(Load(profile=profile, data_bytes=size) for profile, size in stored.items() if size)

@@ -102,7 +102,7 @@ class Mover:
         """Until no row places anything on the node's devices. With `forced` only until nothing moves any more; then
         the blocks that are left.
         """
-        least, moved_at, total = None, self._clock.monotonic(), total
+        least, moved_at = None, self._clock.monotonic()
         while True:
             before = self._clock.monotonic()
             left = await self._survey.remaining(node)

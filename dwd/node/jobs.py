@@ -15,6 +15,10 @@ from dwd.blocks.verify_job import VerifyKind
 from dwd.jobs.book import JobBook
 from dwd.jobs.kinds import JobKind
 from dwd.jobs.runner import JobRunner
+from dwd.lifecycle.drain import DrainKind, UndrainKind
+from dwd.lifecycle.gather import Survey
+from dwd.lifecycle.remove import RemoveKind
+from dwd.lifecycle.replace import ReplaceKind
 from dwd.meta.client import MetaClient
 from dwd.node.surroundings import Surroundings
 from dwd.runtime.tasks import Tasks
@@ -30,10 +34,17 @@ class KindParts:
     clock: Clock
     recount: Recount
     found: Reports
+    survey: Survey
 
 
 def job_kinds(parts: KindParts) -> tuple[JobKind, ...]:
-    return (VerifyKind(meta=parts.meta, recount=parts.recount, found=parts.found, clock=parts.clock),)
+    return (
+        VerifyKind(meta=parts.meta, recount=parts.recount, found=parts.found, clock=parts.clock),
+        DrainKind(parts.survey),
+        UndrainKind(parts.survey),
+        ReplaceKind(parts.survey),
+        RemoveKind(parts.survey),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ from dwd.blocks.store import ErasureBlockStore, StoreOptions
 from dwd.blocks.upkeep import CompactionWorker, IndexWorker
 from dwd.jobs.runner import JobRunner
 from dwd.jobs.sweep import FenceSweeper
+from dwd.lifecycle.gather import Survey
+from dwd.lifecycle.rpc.fleet import GrpcFleet
 from dwd.meta.catalogue import ClientCatalogue
 from dwd.meta.core.control.rows import NodeAddresses
 from dwd.meta.core.control.state import Part
@@ -130,6 +132,7 @@ class Upkeep:
                 clock=around.clock,
                 recount=Recount(topology=topology, fragments=router, clock=around.clock),
                 found=store.reports,
+                survey=_survey(around, network, metadata, topology),
             )
             tasks = await stack.enter_async_context(Tasks("workers", lambda _name, error: around.on_fatal(error)))
             yield cls(
@@ -271,3 +274,8 @@ class Upkeep:
                 options=OrphanOptions(grace_seconds=settings.gc.orphan_grace_seconds),
             ),
         )
+
+
+def _survey(around: Surroundings, network: Network, metadata: Metadata, topology: ControlTopology) -> Survey:
+    fleet = GrpcFleet(around.identity.node_id, network.channels, metadata.client.view)
+    return Survey(meta=metadata.client, topology=topology, fleet=fleet, clock=around.clock)

@@ -65,20 +65,20 @@ def _survived(voters: Collection[NodeId], working: Collection[NodeId]) -> int:
 
 def refusals(facts: Facts, changes: Collection[GroupChange]) -> tuple[str, ...]:
     """What is less than the cluster promises (LOSSES_DEFAULT) and less than now; one sentence for groups alike."""
-    told: dict[tuple[str, ...], list[str]] = {}
+    told: dict[str, list[str]] = {}
     for change in changes:
         if change.survived_after >= min(change.survived_before, LOSSES_DEFAULT):
             continue
         if change.survived_after < 0:
-            text = ("would be left without a quorum of working voters",)
+            text = "would be left without a quorum of working voters"
         else:
             text = (
                 f"would survive the loss of {voters(change.survived_after)} instead of {change.survived_before}"
-                f" ({voters(change.voters_after)} instead of {change.voters_before})",
+                f" ({voters(change.voters_after)} instead of {change.voters_before})"
             )
         told.setdefault(text, []).append(change.name)
     leaderless = [group.name for group in facts.groups if not group.leader]
-    found = [f"{_names(names)} {text[0]}" for text, names in told.items()]
+    found = [f"{_names(names)} {text}" for text, names in told.items()]
     return (*found, *([f"without a leader now: {_names(leaderless)}"] if leaderless else []))
 
 

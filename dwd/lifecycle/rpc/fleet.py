@@ -1,4 +1,4 @@
-"""The groups and devices of all nodes, asked over gRPC: what `dwctl raft status` and `cluster status` are made of too."""
+"""The groups and devices of all nodes, asked over gRPC: what `dwctl raft status` and `cluster status` show."""
 
 from __future__ import annotations
 

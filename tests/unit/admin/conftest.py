@@ -14,7 +14,7 @@ from dwd.admin.rpc.consensus import ConsensusServicer
 from dwd.admin.rpc.servicer import AdminServicer
 from dwd.base.errors import NotFound
 from dwd.base.ids import GroupId, NodeId
-from dwd.meta.core.control.rows import Domain, Liveness, NodeStanding
+from dwd.meta.core.control.rows import Domain
 from dwd.rpc.channels import Channels
 from dwd.rpc.server import RpcServer
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -24,6 +24,7 @@ from dwd.security.authority import Authority, create_authority
 from dwd.security.credentials import Credential, request_certificate
 from dwd.security.peers import Peer
 from tests.twins.meta_group import CLUSTER
+from tests.unit.node.rows import node_row
 
 CLOCK = SystemClock()
 CLOSED = "127.0.0.1:1"
@@ -99,15 +100,7 @@ class AdminCluster:
         credential = node_credential(self.authority, number)
         channels = Channels(credential, self.directory)
         self.opened.append(channels)
-        self.rows.append(
-            SimpleNamespace(
-                node=NodeId(number),
-                name=f"n{number}",
-                liveness=Liveness.UP,
-                standing=NodeStanding.ACTIVE,
-                domain=Domain(),
-            )
-        )
+        self.rows.append(node_row(number, domain=Domain()))
         blocks, workers = Blocks(), WorkerRunner(self.tasks, CLOCK, SystemRng())
         view = SimpleNamespace(topology=self.topology, topology_or_none=self.topology)
         context = SimpleNamespace(

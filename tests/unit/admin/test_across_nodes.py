@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ async def test_recount_is_unavailable_when_no_node_leads_a_shard(admins: AdminCl
 async def test_recount_passes_a_node_over_when_it_is_known_to_be_down(admins: AdminCluster) -> None:
     (await admins.add(1)).blocks.progress = counted(1, 2, blocks_done=3)
     await admins.add(2, serving=False)
-    admins.rows[1].liveness = Liveness.DOWN
+    admins.rows[1] = replace(admins.rows[1], liveness=Liveness.DOWN)
     assert (await recounted(admins.nodes[1]))[-1].blocks_done == 3
 
 
