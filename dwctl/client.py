@@ -24,6 +24,8 @@ from dwd.pb.admin.v1 import (
     jobs_pb2_grpc,
     layout_pb2,
     layout_pb2_grpc,
+    profiles_pb2,
+    profiles_pb2_grpc,
 )
 
 SERVER_NAME = "node.dwd"
@@ -46,6 +48,8 @@ class AdminClient:
         self.raft = consensus_pb2_grpc.ConsensusStub(channel)
         self.layout_pb = layout_pb2
         self.layouts = layout_pb2_grpc.LayoutsStub(channel)
+        self.profiles_pb = profiles_pb2
+        self.profiles = profiles_pb2_grpc.ProfilesStub(channel)
         self.jobs_pb = jobs_pb2
         self.jobs = jobs_pb2_grpc.JobsStub(channel)
 

@@ -14,7 +14,7 @@ from dwd.base.ids import BLOCK_ID_BYTES, BlockId, stamp_of
 from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from dwd.base.policy import Policy, Tier
 from dwd.blocks.codec import encode
-from dwd.blocks.core.choice import TIER_DEFAULT, Choice, choose, fallbacks, shortfall, validate
+from dwd.blocks.core.choice import TIER_DEFAULT, Choice, choose, fallback_on, fallbacks, shortfall, validate
 from dwd.blocks.core.domains import Domains, domains_of
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.profiles import Kind, Profile, scheme_for
@@ -134,8 +134,8 @@ class ErasureBlockStore:
         wanted = self.scheme(self.choice(policy).profile, length)
         if not policy.allow_fallback or not shortfall(wanted, self.domains()):
             return wanted, ""
-        weaker = next((scheme for scheme in fallbacks(wanted) if not shortfall(scheme, self.domains())), wanted)
-        return weaker, "" if weaker is wanted else wanted.scheme
+        weaker = fallback_on(wanted, self.domains())
+        return (wanted, "") if weaker is None else (weaker, wanted.scheme)
 
     def holds(self, scheme: Profile) -> bool:
         """Whether a block of this scheme could be written now as it should be: each fragment on a device of its own."""

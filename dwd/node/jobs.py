@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import structlog
 
 from dwd.base.clock import Clock
+from dwd.blocks.profile_job import ProfileKind
 from dwd.blocks.recount import Recount
 from dwd.blocks.reports import Reports
+from dwd.blocks.store import ErasureBlockStore
+from dwd.blocks.topology import Topology
 from dwd.blocks.verify_job import VerifyKind
 from dwd.jobs.book import JobBook
 from dwd.jobs.kinds import JobKind
@@ -35,6 +38,9 @@ class KindParts:
     recount: Recount
     found: Reports
     survey: Survey
+    store: ErasureBlockStore
+    topology: Topology
+    reencode_bytes_per_second: int
 
 
 def job_kinds(parts: KindParts) -> tuple[JobKind, ...]:
@@ -44,6 +50,13 @@ def job_kinds(parts: KindParts) -> tuple[JobKind, ...]:
         UndrainKind(parts.survey),
         ReplaceKind(parts.survey),
         RemoveKind(parts.survey),
+        ProfileKind(
+            meta=parts.meta,
+            store=parts.store,
+            topology=parts.topology,
+            clock=parts.clock,
+            bytes_per_second=parts.reencode_bytes_per_second,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from dwd.admin.http import AdminHttp
 from dwd.admin.rpc.consensus import ConsensusServicer
 from dwd.admin.rpc.jobs import JobsServicer
 from dwd.admin.rpc.layouts import LayoutsServicer
+from dwd.admin.rpc.profiles import ProfilesServicer
 from dwd.admin.rpc.servicer import AdminServicer
 from dwd.base.errors import DwError
 from dwd.base.ids import NodeId
@@ -61,6 +62,7 @@ class Listeners:
             network.server.add(AdminServicer(admin_context).register)
             network.server.add(ConsensusServicer(admin_context).register)
             network.server.add(LayoutsServicer(admin_context).register)
+            network.server.add(ProfilesServicer(admin_context).register)
             network.server.add(JobsServicer(admin_context).register)
             admin_tls = tls_for("admin", settings.tls.admin_certificate, settings.tls.admin_key)
             s3_tls = tls_for("s3", settings.tls.s3_certificate, settings.tls.s3_key)

@@ -133,6 +133,9 @@ class Upkeep:
                 recount=Recount(topology=topology, fragments=router, clock=around.clock),
                 found=store.reports,
                 survey=_survey(around, network, metadata, topology),
+                store=store,
+                topology=topology,
+                reencode_bytes_per_second=around.settings.repair.bytes_per_second,
             )
             tasks = await stack.enter_async_context(Tasks("workers", lambda _name, error: around.on_fatal(error)))
             yield cls(

@@ -7,13 +7,13 @@ from typing import Any
 
 import grpc
 
-from dwd.admin import joins, users
+from dwd.admin import joins, profiles, users
 from dwd.admin.context import OPERATOR, AdminContext
 from dwd.admin.newcomer import Newcomer
 from dwd.admin.rpc import objects, recount, status, workers
 from dwd.base.errors import InvalidArgument, PermissionDenied
 from dwd.base.ids import NodeId, parse_hex_id, stamp_ms
-from dwd.base.policy import Policy
+from dwd.base.policy import tier_name
 from dwd.meta.core.control.rows import AccessKeyRow, Domain, NodeAddresses, Standing
 from dwd.meta.core.shard.queries import GetUsage
 from dwd.objects.ports import BucketInfo, Caller
@@ -84,9 +84,17 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         owner = request.owner or await users.first_admin(self._context)
         caller = Caller(user=owner, access_key="", admin=True)
         made = await self._context.objects.create_bucket(
-            caller, request.name, policy=Policy(profile=request.profile), deadline=self._context.deadline()
+            caller,
+            request.name,
+            policy=profiles.parse_policy(
+                profile=request.profile,
+                tier=request.tier,
+                criticality=request.criticality,
+                allow_fallback=request.allow_fallback,
+            ),
+            deadline=self._context.deadline(),
         )
-        return _bucket(made)
+        return _bucket(made, self._context)
 
     async def DeleteBucket(self, request: pb.DeleteBucketRequest, context: Context) -> pb.DeleteBucketReply:
         await self._context.objects.delete_bucket(OPERATOR, request.name, deadline=self._context.deadline())
@@ -95,7 +103,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def ListBuckets(self, request: pb.ListBucketsRequest, context: Context) -> pb.ListBucketsReply:
         deadline = self._context.deadline()
         caller = Caller(user="operator", access_key="", admin=True)
-        found = {b.name: _bucket(b) for b in await self._context.objects.buckets(caller, deadline=deadline)}
+        found = {
+            b.name: _bucket(b, self._context) for b in await self._context.objects.buckets(caller, deadline=deadline)
+        }
         holders = (group for bucket in found for group in self._context.meta.holders(bucket))
         for group in dict.fromkeys(holders):
             after, more = "", True
@@ -161,9 +171,16 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         return pb.DeleteAccessKeyReply()
 
 
-def _bucket(info: BucketInfo) -> pb.Bucket:
+def _bucket(info: BucketInfo, context: AdminContext) -> pb.Bucket:
     return pb.Bucket(
-        name=info.name, owner=info.owner, profile=info.policy.profile, created_unix_ms=info.created_unix_ms
+        name=info.name,
+        owner=info.owner,
+        profile=info.policy.profile,
+        created_unix_ms=info.created_unix_ms,
+        tier=tier_name(info.policy.tier),
+        criticality=info.policy.criticality.name.lower(),
+        allow_fallback=info.policy.allow_fallback,
+        stored_as=profiles.stored_as(context, info.policy),
     )
 
 

@@ -95,10 +95,12 @@ ZONES_MATTER = frozenset({Tier.ENTERPRISE, Tier.HIGH_STAKES, Tier.HYPERSCALE})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """`survives` is what a block survives on the domains it was chosen for, which need not be all that the profile
-    could; `shortfall` says what is missing for that, empty when nothing is.
+    could; `shortfall` says what is missing for that, empty when nothing is. `meanwhile`: the fallback that is written
+    until then, where the bucket allows one.
     """
 
     profile: Profile
+    meanwhile: Profile | None
     reasons: tuple[str, ...]
     survives: Survived
     shortfall: str
@@ -111,11 +113,15 @@ def choose(policy: Policy, domains: Domains, tier: Tier = TIER_DEFAULT) -> Choic
         profile, reasons = _choose_auto(policy.tier or tier or TIER_DEFAULT, policy, domains)
     else:
         profile, reasons = parse_profile(policy.profile), _asked_for(policy.profile)
+    missing = shortfall(profile, domains)
+    meanwhile = fallback_on(profile, domains) if missing and policy.allow_fallback else None
+    written = meanwhile or profile
     return Choice(
         profile=profile,
+        meanwhile=meanwhile,
         reasons=reasons,
-        survives=survived(domains, data=profile.data, parity=profile.parity),
-        shortfall=shortfall(profile, domains),
+        survives=survived(domains, data=written.data, parity=written.parity),
+        shortfall=missing,
     )
 
 
@@ -165,6 +171,11 @@ def fallbacks(profile: Profile) -> tuple[Profile, ...]:
     if profile.kind is Kind.REED_SOLOMON:
         names = [f"rs-{k}-{profile.parity}" for k in range(profile.data - 1, 1, -1)] + names
     return tuple(found for found in map(parse_profile, names) if found.fragments < profile.fragments)
+
+
+def fallback_on(profile: Profile, domains: Domains) -> Profile | None:
+    """The first fallback that these domains can hold."""
+    return next((weaker for weaker in fallbacks(profile) if not shortfall(weaker, domains)), None)
 
 
 def _asked_for(name: str) -> tuple[str, ...]:

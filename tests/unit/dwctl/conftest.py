@@ -14,7 +14,7 @@ import pytest
 
 from dwctl import session
 from dwctl.main import main
-from dwd.pb.admin.v1 import admin_pb2, consensus_pb2, layout_pb2
+from dwd.pb.admin.v1 import admin_pb2, consensus_pb2, layout_pb2, profiles_pb2
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Node:
     pb = admin_pb2
     raft_pb = consensus_pb2
     layout_pb = layout_pb2
+    profiles_pb = profiles_pb2
 
     cluster = None  # nothing to learn into
 
@@ -40,6 +41,10 @@ class Node:
 
     @property
     def layouts(self) -> Node:
+        return self
+
+    @property
+    def profiles(self) -> Node:
         return self
 
     def __getattr__(self, name: str) -> str:

@@ -82,15 +82,21 @@ def test_help_says_what_each_thing_does(dwctl: Dwctl, command: str) -> None:
 
 
 def test_table_is_plain_columns_when_piped_and_whole_as_json(dwctl: Dwctl, node: Node) -> None:
-    made = pb.Bucket(name="b", owner="o", profile="rs-4-2", objects=1234, bytes=5 << 20, created_unix_ms=1)
+    made = pb.Bucket(
+        name="b", owner="o", profile="rs-4-2", objects=1234, bytes=5 << 20, created_unix_ms=1, criticality="normal",
+        stored_as="rs-4-2",
+    )  # fmt: skip
     node.answers["ListBuckets"] = pb.ListBucketsReply(buckets=[made])
     names, row = dwctl("bucket", "list").out.splitlines()
     assert names.split("\t") == ["name", "owner", "profile", "objects", "size", "created"]
     assert row.split("\t") == ["b", "o", "rs-4-2", "1,234", "5 MiB", "1970-01-01 00:00:00Z"]
     document = dwctl("bucket", "list", "--json").document
     assert document["buckets"] == [
-        {"name": "b", "owner": "o", "profile": "rs-4-2", "created_unix_ms": 1, "objects": 1234, "bytes": 5 << 20}
-    ]
+        {
+            "name": "b", "owner": "o", "profile": "rs-4-2", "created_unix_ms": 1, "objects": 1234, "bytes": 5 << 20,
+            "tier": "", "criticality": "normal", "allow_fallback": False, "stored_as": "rs-4-2",
+        }
+    ]  # fmt: skip
 
 
 def test_secret_of_a_new_key_is_shown_once_and_next_steps_are_named(dwctl: Dwctl, node: Node) -> None:

@@ -785,12 +785,22 @@ class Bucket(_message.Message):
     CREATED_UNIX_MS_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    CRITICALITY_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
+    STORED_AS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     profile: _builtins.str
     created_unix_ms: _builtins.int
     objects: _builtins.int
     bytes: _builtins.int
+    tier: _builtins.str
+    """empty: the cluster's"""
+    criticality: _builtins.str
+    allow_fallback: _builtins.bool
+    stored_as: _builtins.str
+    """what the profile means today; empty: not known now"""
     def __init__(
         self,
         *,
@@ -800,10 +810,14 @@ class Bucket(_message.Message):
         created_unix_ms: _builtins.int = ...,
         objects: _builtins.int = ...,
         bytes: _builtins.int = ...,
+        tier: _builtins.str = ...,
+        criticality: _builtins.str = ...,
+        allow_fallback: _builtins.bool = ...,
+        stored_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "created_unix_ms", b"created_unix_ms", "name", b"name", "objects", b"objects", "owner", b"owner", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "bytes", b"bytes", "created_unix_ms", b"created_unix_ms", "criticality", b"criticality", "name", b"name", "objects", b"objects", "owner", b"owner", "profile", b"profile", "stored_as", b"stored_as", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -816,21 +830,30 @@ class CreateBucketRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    CRITICALITY_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     """empty: the first administrator"""
     profile: _builtins.str
     """empty: the cluster's default"""
+    tier: _builtins.str
+    criticality: _builtins.str
+    allow_fallback: _builtins.bool
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         owner: _builtins.str = ...,
         profile: _builtins.str = ...,
+        tier: _builtins.str = ...,
+        criticality: _builtins.str = ...,
+        allow_fallback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "owner", b"owner", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "criticality", b"criticality", "name", b"name", "owner", b"owner", "profile", b"profile", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
