@@ -179,6 +179,7 @@ def write_config(folder: DevFolder, plan: Plan, node: DevNode) -> None:
         "",
         "[s3]",
         f"default_profile = {json.dumps(plan.profile)}",
+        "customer_keys_over_http = true",
         "",
         "[telemetry]",
         'log_format = "json"',

@@ -66,7 +66,8 @@ async def join(context: AdminContext, token_id: str, newcomer: Newcomer) -> Welc
     authority = _authority(context, topology)
     hosts = _hosts(newcomer.addresses)
     certificate = authority.sign_node(newcomer.request, newcomer.node, clock=context.clock, names=hosts)
-    sealed = seal_keyring(context.keyring(), newcomer.sealing_key)
+    ring = context.keyring()
+    sealed = seal_keyring(ring, newcomer.sealing_key)
     await context.meta.control(UseJoinToken(token=token_id, node=newcomer.node), deadline=context.deadline())
     await context.meta.control(
         AddNode(
@@ -76,6 +77,7 @@ async def join(context: AdminContext, token_id: str, newcomer: Newcomer) -> Welc
             domain=newcomer.domain,
             sealing_key=newcomer.sealing_key,
             sealed_keyring=sealed,
+            keyring_version=ring.active_version,
         ),
         deadline=context.deadline(),
     )

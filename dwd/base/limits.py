@@ -12,6 +12,8 @@ INLINE_BYTES_DEFAULT = 16 * KIB
 INLINE_BYTES_MAX = 256 * KIB
 BLOCK_BYTES = 4 * MIB
 """Objects are cut into blocks of this size; the last one is shorter."""
+PACKED_BLOCK_BYTES_MAX = BLOCK_BYTES + 4 * KIB
+"""What a block may become by being sealed."""
 SMALL_BLOCK_BYTES = 128 * KIB
 """A Reed-Solomon profile stores blocks below this as M+1 copies."""
 BLOCKS_PER_ROW_MAX = 1_000
@@ -27,5 +29,5 @@ CHUNK_BYTES = 1 * MIB
 
 if not INLINE_BYTES_DEFAULT <= INLINE_BYTES_MAX < COMMAND_BYTES_MAX:
     raise InvariantViolation("inline objects must fit a command")
-if not COMMAND_BYTES_MAX < BLOCK_BYTES < MESSAGE_BYTES_MAX:
+if not COMMAND_BYTES_MAX < PACKED_BLOCK_BYTES_MAX < MESSAGE_BYTES_MAX:
     raise InvariantViolation("a block and a command must fit one message")

@@ -22,7 +22,7 @@ class Owner:
 
 
 class BlockStore(Protocol):
-    """Blocks of up to BLOCK_BYTES over all devices of the region."""
+    """Blocks of up to PACKED_BLOCK_BYTES_MAX over all devices of the region."""
 
     async def write(self, data: Buffer, *, policy: Policy, owner: Owner, deadline: float) -> StoredBlock:
         """Returns once every fragment is fsynced on a device. `deadline` in seconds of the monotonic clock.

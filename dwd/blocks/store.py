@@ -11,7 +11,7 @@ from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import Busy, InvalidArgument, InvariantViolation, Unavailable
 from dwd.base.ids import BLOCK_ID_BYTES, BlockId, stamp_of
-from dwd.base.limits import BLOCK_BYTES, SMALL_BLOCK_BYTES
+from dwd.base.limits import PACKED_BLOCK_BYTES_MAX, SMALL_BLOCK_BYTES
 from dwd.base.policy import Policy, Tier
 from dwd.blocks.codec import encode
 from dwd.blocks.core.choice import TIER_DEFAULT, Choice, choose, fallback_on, fallbacks, shortfall, validate
@@ -70,7 +70,7 @@ class ErasureBlockStore:
         )  # fmt: skip
 
     async def write(self, data: Buffer, *, policy: Policy, owner: Owner, deadline: float) -> StoredBlock:
-        """As BlockStore.write. Also raises InvalidArgument: unknown profile, block empty or above BLOCK_BYTES."""
+        """As BlockStore.write. Also raises InvalidArgument: unknown profile, block empty or too long."""
         began = self._clock.monotonic()
         layout = self._topology.layout()
         wanted = self.scheme(self.choice(policy).profile, len(data))
@@ -85,7 +85,7 @@ class ErasureBlockStore:
     async def _write(
         self, data: Buffer, wanted: Profile, layout: Layout, owner: Owner, deadline: float, *, fall_back: bool
     ) -> StoredBlock:
-        if not 0 < len(data) <= BLOCK_BYTES:
+        if not 0 < len(data) <= PACKED_BLOCK_BYTES_MAX:
             raise InvalidArgument("blocks.block_size", f"a block of {len(data)} bytes")
         tried = self._tried(wanted) if fall_back else [wanted]
         for scheme in tried:

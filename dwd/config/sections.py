@@ -118,6 +118,10 @@ class S3(Section):
     requests_max: int = Field(
         default=512, ge=1, le=100_000, description="Requests in progress; more are told to slow down (503)."
     )
+    customer_keys_over_http: bool = Field(
+        default=False,
+        description="Accept keys of customers (SSE-C) without TLS: where something in front of the gateway does it.",
+    )
     header_line_bytes_max: Size = Field(
         default=16 * KIB, ge=8 * KIB, le=64 * KIB, description="Longest header line of a request."
     )

@@ -13,7 +13,8 @@ from dwd.gateway.core.head import RequestHead, bucket_of_host
 from dwd.gateway.core.sigv2 import is_query_signed, read_query_claim, verify_query
 from dwd.gateway.core.sigv4 import SigningKeys, read_claim, verify
 from dwd.gateway.core.verification import ChunkSigning
-from dwd.objects.ports import Caller, Credential, Credentials
+from dwd.objects.authentication import Credential, Credentials
+from dwd.objects.ports import Caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

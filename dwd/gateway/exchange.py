@@ -53,6 +53,11 @@ class Exchange:
             step_seconds=self.options.step_seconds,
         )
 
+    @property
+    def secure(self) -> bool:
+        """Whether a client may send a key of its own."""
+        return self.options.tls is not None or self.options.customer_keys_over_http
+
     def deadline(self, transfer_bytes: int = 0) -> float:
         """When an operation that moves so many bytes must be done, on the monotonic clock."""
         return self.clock.monotonic() + self.options.transfer_seconds(transfer_bytes)

@@ -36,6 +36,8 @@ class GatewayOptions:
     """How long bytes of a refused body are read and dropped, so that the client sees the answer."""
     header_line_bytes_max: int = 16 * KIB
     header_lines_max: int = 256
+    customer_keys_over_http: bool = False
+    """Whether clients may send keys of theirs (SSE-C) where anybody on the way can read them."""
     backlog: int = 1_024
     access_log: bool = False
     """A line for every request, at about 0.1 ms of CPU each; answers of 500 and above are always logged."""

@@ -37,8 +37,9 @@ from dwd.gateway.s3.table import HANDLERS
 from dwd.gateway.sending import send
 from dwd.gateway.socket_body import SocketBody
 from dwd.gateway.telemetry import AccessRecord
+from dwd.objects.authentication import Credentials
 from dwd.objects.core.names import check_bucket_name, check_key
-from dwd.objects.ports import Credentials, Objects
+from dwd.objects.ports import Objects
 
 HASH_THREADS = 2
 READ_BUFFER_BYTES = 256 * KIB

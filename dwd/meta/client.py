@@ -12,10 +12,10 @@ from typing import TypeVar, get_args
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import InvariantViolation
 from dwd.base.ids import CONTROL_GROUP, ID_BITS, GroupId, LogIndex, NodeId
-from dwd.meta import deletion
+from dwd.meta import bucket_settings, deletion
 from dwd.meta.core.apply import Checkpoint, SetVersion
 from dwd.meta.core.control.commands import ControlCommand
-from dwd.meta.core.control.rows import shard_key
+from dwd.meta.core.control.rows import AtRest, shard_key
 from dwd.meta.core.fencing import Fence
 from dwd.meta.core.query import Query
 from dwd.meta.core.receipt import Receipt
@@ -160,6 +160,10 @@ class MetaClient:
         `begun_under`: go on with the deletion of that epoch, or Conflict.
         """
         await deletion.delete_bucket(self, name, deadline=deadline, begun_under=begun_under)
+
+    async def set_bucket_at_rest(self, name: str, at_rest: AtRest, *, deadline: float) -> None:
+        """How objects of the bucket lie from now on; done once every shard knows. Raises NotFound, Conflict."""
+        await bucket_settings.set_at_rest(self, name, at_rest, deadline=deadline)
 
     def leads(self, group: GroupId) -> bool:
         """Whether this node's replica leads the group now."""

@@ -13,10 +13,10 @@ from typing import Generic, TypeVar
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError, NotFound, Unavailable
 from dwd.base.ids import CONTROL_GROUP, GroupId, JobId
-from dwd.meta.core.control import read, read_jobs
+from dwd.meta.core.control import keys, read, read_jobs
 from dwd.meta.core.control.job_rows import JobRow
 from dwd.meta.core.control.queries import AccessKeyAnswer, ListBuckets, Topology
-from dwd.meta.core.control.rows import BucketRow, ShardRange, UserRow, shard_key
+from dwd.meta.core.control.rows import BucketRow, NamedKeyRow, ShardRange, UserRow, shard_key
 from dwd.meta.core.control.state import Part
 from dwd.meta.core.tx import Reader
 from dwd.meta.local import Consensus
@@ -49,6 +49,7 @@ class ControlView:
         self._topology: tuple[int, Topology] | None = None
         self._jobs: tuple[int, tuple[JobRow, ...]] | None = None
         self._starts: tuple[Topology, list[bytes]] | None = None
+        self._named_keys: tuple[int, dict[str, NamedKeyRow]] | None = None
         self._buckets = _Cache[BucketRow | None]()
         self._users = _Cache[UserRow | None]()
         self._keys = _Cache[AccessKeyAnswer]()
@@ -100,6 +101,12 @@ class ControlView:
     def deleting_buckets(self) -> tuple[BucketRow, ...]:
         """By name."""
         return self._read(read.deleting_buckets)
+
+    def named_key(self, name: str) -> NamedKeyRow | None:
+        version = self._versions[Part.BUCKETS]
+        if self._named_keys is None or self._named_keys[0] != version:
+            self._named_keys = (version, {row.name: row for row in self._read(keys.named_keys)})
+        return self._named_keys[1].get(name)
 
     def user(self, name: str) -> UserRow | None:
         return self._users.get(

@@ -78,6 +78,7 @@ async def propose_cluster(
             domain=domain,
             sealing_key=identity.sealing.public,
             sealed_keyring=bootstrap.sealed_keyring,
+            keyring_version=bootstrap.keyring_version,
         ),
         deadline=deadline,
     )

@@ -28,6 +28,7 @@ from dwd.node.network import Network
 from dwd.node.surroundings import Surroundings
 from dwd.node.tls import tls_for
 from dwd.node.upkeep import Upkeep
+from dwd.objects.at_rest import ObjectKeys
 from dwd.objects.context import Context
 from dwd.objects.credentials import ControlCredentials
 from dwd.objects.service import ObjectService
@@ -36,7 +37,6 @@ from dwd.runtime.loop_lag import LoopLag
 from dwd.runtime.tasks import Tasks
 
 HASH_THREADS = 2
-INLINE_PURPOSE = "inline objects"
 _log = structlog.get_logger("dwd.node")
 
 
@@ -82,6 +82,7 @@ class Listeners:
                     domains=(settings.s3.domain,) if settings.s3.domain else (),
                     tls=s3_tls.context if s3_tls else None,
                     requests_max=settings.s3.requests_max,
+                    customer_keys_over_http=settings.s3.customer_keys_over_http,
                     header_line_bytes_max=settings.s3.header_line_bytes_max,
                 ),
             )
@@ -133,7 +134,7 @@ async def _objects(around: Surroundings, metadata: Metadata, upkeep: Upkeep, sta
         Context(
             meta=metadata.client,
             blocks=upkeep.store,
-            keyring=around.keyring.for_purpose(INLINE_PURPOSE),
+            keys=ObjectKeys(around.keyring, metadata.client.view),
             clock=around.clock,
             hashing=hashing,
             tasks=tasks,

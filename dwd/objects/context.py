@@ -18,11 +18,11 @@ from dwd.meta.core.control.rows import BucketRow, BucketState
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import KeyedCommand, PutObject, PutPart, StageBlocks
 from dwd.meta.core.shard.rows import ObjectRow
+from dwd.objects.at_rest import ObjectKeys, bucket_encryption, object_encryption
 from dwd.objects.core.checksums import parse_checksum
 from dwd.objects.core.headers import decode_headers
 from dwd.objects.ports import BucketInfo, Caller, ObjectHeaders, ObjectInfo
 from dwd.runtime.tasks import Tasks
-from dwd.security.keyring import Keyring
 
 C = TypeVar("C", bound=KeyedCommand)
 BUCKET_LOOKS_MAX = 3
@@ -45,7 +45,7 @@ class Context:
 
     meta: MetaClient
     blocks: BlockStore
-    keyring: Keyring
+    keys: ObjectKeys
     clock: Clock
     hashing: Executor
     tasks: Tasks
@@ -98,7 +98,14 @@ async def propose(
 
 
 def bucket_info(row: BucketRow) -> BucketInfo:
-    return BucketInfo(name=row.name, owner=row.owner, policy=row.policy, created_unix_ms=stamp_ms(row.created))
+    return BucketInfo(
+        name=row.name,
+        owner=row.owner,
+        policy=row.policy,
+        created_unix_ms=stamp_ms(row.created),
+        compression=row.at_rest.compression,
+        encryption=bucket_encryption(row),
+    )
 
 
 def object_info(row: ObjectRow, headers: ObjectHeaders | None = None) -> ObjectInfo:
@@ -112,12 +119,8 @@ def object_info(row: ObjectRow, headers: ObjectHeaders | None = None) -> ObjectI
         headers=decode_headers(row.headers) if headers is None else headers,
         checksum=parse_checksum(row.checksum),
         part_count=row.part_count,
+        encryption=object_encryption(row.sealing),
     )
-
-
-def inline_context(bucket: str, key: str) -> bytes:
-    """What inline bytes are bound to: opened under another name they do not open."""
-    return bucket.encode() + b"\0" + key.encode()
 
 
 def no_such_key(bucket: str, key: str) -> NotFound:

@@ -9,9 +9,12 @@ from dwd.base.errors import Conflict, InvalidArgument
 from dwd.base.ids import stamp_ms
 from dwd.meta.core.control.rows import BucketRow
 from dwd.meta.core.shard import commands
+from dwd.objects.at_rest import bucket_encryption
 from dwd.objects.context import Context, bucket_for, propose
 from dwd.objects.core.headers import encode_headers
 from dwd.objects.core.names import check_key
+from dwd.objects.core.ranges import RangeRequest
+from dwd.objects.encryption import Encryption, EncryptionMode
 from dwd.objects.multipart import put_part
 from dwd.objects.ports import (
     Caller,
@@ -23,10 +26,9 @@ from dwd.objects.ports import (
     ObjectReader,
     PartInfo,
     Precondition,
-    RangeRequest,
 )
 from dwd.objects.put import put, shard_precondition
-from dwd.objects.read import open_object
+from dwd.objects.read import Reader, open_object
 from dwd.runtime.files import Buffer
 
 COPY_BYTES_MAX = 5 * 1024**3
@@ -61,6 +63,7 @@ async def copy(
     headers: ObjectHeaders | None,
     checksum: ChecksumKind | None,
     precondition: Precondition,
+    encryption: Encryption | None = None,
     deadline: float,
 ) -> ObjectInfo:
     """Raises NotFound objects.no_such_key, Conflict objects.precondition_failed, InvalidArgument objects.too_large
@@ -71,7 +74,14 @@ async def copy(
     """
     check_key(key)
     reader = await open_object(
-        context, caller, source.bucket, source.key, wanted=None, part_number=None, deadline=deadline
+        context,
+        caller,
+        source.bucket,
+        source.key,
+        wanted=None,
+        part_number=None,
+        customer_key=source.customer_key,
+        deadline=deadline,
     )
     check_source(source, reader.info)
     if reader.info.size > COPY_BYTES_MAX:
@@ -79,11 +89,21 @@ async def copy(
     row = await bucket_for(context, caller, bucket, deadline=deadline)
     kept = reader.info.headers if headers is None else headers
     same_kind = checksum is None or (reader.info.checksum is not None and reader.info.checksum.kind is checksum)
-    if _shareable(context, source, row, key, reader.info) and same_kind:
-        return await _share(context, row, key, source, reader.info, headers, kept, precondition, deadline=deadline)
+    if _shareable(context, source, row, key, reader.info, encryption) and same_kind:
+        return await _share(context, row, key, source, reader, headers, kept, precondition, deadline=deadline)
     whole = reader.info.checksum if same_kind and not _is_composite(reader.info.checksum) else None
     body = ReaderBody(reader, whole)
-    return await put(context, caller, bucket, key, body, headers=kept, precondition=precondition, deadline=deadline)
+    return await put(
+        context,
+        caller,
+        bucket,
+        key,
+        body,
+        headers=kept,
+        precondition=precondition,
+        encryption=encryption,
+        deadline=deadline,
+    )
 
 
 async def copy_part(
@@ -96,17 +116,27 @@ async def copy_part(
     upload_id: str,
     number: int,
     *,
+    customer_key: bytes = b"",
     deadline: float,
 ) -> PartInfo:
     """A part from (a range of) another object. Raises as `copy` and `put_part` do."""
     reader = await open_object(
-        context, caller, source.bucket, source.key, wanted=wanted, part_number=None, deadline=deadline
+        context,
+        caller,
+        source.bucket,
+        source.key,
+        wanted=wanted,
+        part_number=None,
+        customer_key=source.customer_key,
+        deadline=deadline,
     )
     check_source(source, reader.info)
     if reader.range.end - reader.range.start > COPY_BYTES_MAX:
         raise InvalidArgument("objects.too_large", "a part has at most 5 GiB")
     body = ReaderBody(reader, None)
-    return await put_part(context, caller, bucket, key, upload_id, number, body, deadline=deadline)
+    return await put_part(
+        context, caller, bucket, key, upload_id, number, body, customer_key=customer_key, deadline=deadline
+    )
 
 
 def check_source(source: CopySource, info: ObjectInfo) -> None:
@@ -121,9 +151,16 @@ def check_source(source: CopySource, info: ObjectInfo) -> None:
         raise Conflict("objects.precondition_failed", f"{info.bucket}/{info.key} is not as the copy wants it")
 
 
-def _shareable(context: Context, source: CopySource, row: BucketRow, key: str, info: ObjectInfo) -> bool:
-    """Blocks can be shared inside a bucket, when one shard owns both keys (ADR 0012)."""
+def _shareable(
+    context: Context, source: CopySource, row: BucketRow, key: str, info: ObjectInfo, wanted: Encryption | None
+) -> bool:
+    """Blocks can be shared inside a bucket, when one shard owns both keys (ADR 0012), and the copy is to be encrypted
+    as they are.
+    """
     view = context.meta.view
+    target = bucket_encryption(row) if wanted is None else wanted
+    if target != info.encryption or target.mode is EncryptionMode.CUSTOMER_KEY:
+        return False
     return (
         info.size > context.inline_bytes_max
         and source.bucket == row.name
@@ -136,7 +173,7 @@ async def _share(
     row: BucketRow,
     key: str,
     source: CopySource,
-    info: ObjectInfo,
+    reader: Reader,
     headers: ObjectHeaders | None,
     kept: ObjectHeaders,
     precondition: Precondition,
@@ -144,7 +181,8 @@ async def _share(
     deadline: float,
 ) -> ObjectInfo:
     encoded = None if headers is None else encode_headers(headers)
-    condition = shard_precondition(precondition)
+    condition, info = shard_precondition(precondition), reader.info
+    sealing = reader.unsealer.sealing_for(key)
     receipt = await propose(
         context,
         row,
@@ -157,6 +195,8 @@ async def _share(
             source_etag=info.etag,
             headers=encoded,
             precondition=condition,
+            sealing=sealing,
+            source_sealing=reader.sealing,
         ),
         deadline=deadline,
     )

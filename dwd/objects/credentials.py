@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from dwd.meta.core.control.rows import AccessKeyRow, Standing
 from dwd.meta.view import ControlView
-from dwd.objects.ports import Caller, Credential
+from dwd.objects.authentication import Credential
+from dwd.objects.ports import Caller
 from dwd.security.access_keys import PURPOSE, open_secret
 from dwd.security.keyring import Keyring
 
@@ -20,7 +21,7 @@ class _Opened:
 
 
 class ControlCredentials:
-    """Implements `dwd.objects.ports.Credentials`. Opened secrets are kept while their row stays the same."""
+    """Implements `dwd.objects.authentication.Credentials`. Opened secrets are kept while their row stays the same."""
 
     def __init__(self, view: ControlView, keyring: Keyring) -> None:
         self._view = view

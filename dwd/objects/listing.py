@@ -6,6 +6,7 @@ from dwd.base.ids import stamp_ms
 from dwd.base.limits import LIST_PAGE_MAX
 from dwd.meta.core.shard.queries import ListObjects, ListUploads
 from dwd.meta.core.shard.rows import UploadRow
+from dwd.objects.at_rest import object_encryption
 from dwd.objects.context import Context, bucket_for, object_info
 from dwd.objects.core.checksums import parse_wanted
 from dwd.objects.core.headers import DEFAULT
@@ -69,4 +70,5 @@ def upload_info(row: UploadRow) -> UploadInfo:
         initiated_unix_ms=stamp_ms(row.initiated),
         checksum_kind=kind,
         checksum_composite=composite,
+        encryption=object_encryption(row.sealing),
     )

@@ -14,11 +14,13 @@ from dwd.base.ids import stamp_ms
 from dwd.meta.core.control.rows import BucketRow
 from dwd.meta.core.shard import commands
 from dwd.meta.core.shard.queries import HeadObject, ListParts
-from dwd.meta.core.shard.rows import PartRow
+from dwd.meta.core.shard.rows import PartRow, UploadRow
+from dwd.objects.at_rest import Unsealer, object_encryption, packing_level, protect
 from dwd.objects.context import Context, bucket_for, object_info, propose
 from dwd.objects.core.checksums import checksum_text, composite, full_object, parse_checksum, wanted_text
-from dwd.objects.core.headers import encode_headers
+from dwd.objects.core.headers import decode_headers, encode_headers
 from dwd.objects.core.names import check_key
+from dwd.objects.encryption import Encryption
 from dwd.objects.listing import upload_info
 from dwd.objects.ports import (
     Body,
@@ -35,6 +37,7 @@ from dwd.objects.ports import (
 )
 from dwd.objects.put import shard_precondition
 from dwd.objects.upload import Upload, may_have_happened
+from dwd.security.data_keys import new_stream_salt
 
 PARTS_PER_LOOK = 1_000
 
@@ -48,6 +51,7 @@ async def create_upload(
     headers: ObjectHeaders,
     checksum_kind: ChecksumKind | None,
     checksum_composite: bool,
+    encryption: Encryption | None = None,
     deadline: float,
 ) -> UploadInfo:
     """Begin an upload; what is never completed is collected after the abandonment time. Raises InvalidArgument for a
@@ -56,12 +60,20 @@ async def create_upload(
     check_key(key)
     row = await bucket_for(context, caller, bucket, deadline=deadline)
     upload = f"{context.meta.random_id():016x}{context.meta.random_id():016x}"
+    protection = protect(context.keys, row, key, encryption, headers)
+    sealing = protection.sealing()
     encoded, wanted = encode_headers(headers), wanted_text(checksum_kind, composite=checksum_composite)
     receipt = await propose(
         context,
         row,
         lambda now: commands.CreateUpload(
-            bucket=bucket, key=key, bucket_epoch=now.epoch, upload=upload, headers=encoded, checksum=wanted
+            bucket=bucket,
+            key=key,
+            bucket_epoch=protection.require_current(now).epoch,
+            upload=upload,
+            headers=encoded,
+            checksum=wanted,
+            sealing=sealing,
         ),
         deadline=deadline,
     )
@@ -72,18 +84,35 @@ async def create_upload(
         initiated_unix_ms=stamp_ms(receipt.stamp),
         checksum_kind=checksum_kind,
         checksum_composite=checksum_composite,
+        encryption=protection.encryption(),
     )
 
 
 async def put_part(
-    context: Context, caller: Caller, bucket: str, key: str, upload_id: str, number: int, body: Body, *, deadline: float
+    context: Context,
+    caller: Caller,
+    bucket: str,
+    key: str,
+    upload_id: str,
+    number: int,
+    body: Body,
+    *,
+    customer_key: bytes = b"",
+    deadline: float,
 ) -> PartInfo:
-    """Raises NotFound objects.no_such_upload before any byte is stored, InvalidArgument objects.invalid_part."""
+    """Raises NotFound objects.no_such_upload before any byte is stored, InvalidArgument objects.invalid_part; as
+    Unsealer does where the customer's key is wanted.
+    """
     if not 1 <= number <= commands.PARTS_MAX:
         raise InvalidArgument("objects.invalid_part", f"part numbers go from 1 to {commands.PARTS_MAX}")
     row = await bucket_for(context, caller, bucket, deadline=deadline)
-    await _part_page(context, bucket, key, upload_id, after=commands.PARTS_MAX, limit=1, deadline=deadline)
-    upload = Upload(context, row, key, inline_bytes_max=-1, deadline=deadline)
+    begun, _, _ = await _part_page(
+        context, bucket, key, upload_id, after=commands.PARTS_MAX, limit=1, deadline=deadline
+    )
+    unsealer = Unsealer(context.keys, row, key, begun.sealing, customer_key)
+    salt = new_stream_salt() if begun.sealing else b""
+    level = packing_level(row, decode_headers(begun.headers))
+    upload = Upload(context, row, key, lambda: unsealer.packer(level, salt), inline_bytes_max=-1, deadline=deadline)
     stored = await upload.run(body)
     checksum = body.checksum()
     staged = stored.staged or context.meta.random_id()
@@ -100,6 +129,7 @@ async def put_part(
             checksum=checksum_text(checksum),
             staged=staged,
             blocks=tuple(stored.blocks),
+            salt=salt,
         )
 
     try:
@@ -109,7 +139,14 @@ async def put_part(
             await upload.discard()
         raise
     modified = stamp_ms(receipt.stamp)
-    return PartInfo(number=number, size=stored.size, etag=stored.etag, modified_unix_ms=modified, checksum=checksum)
+    return PartInfo(
+        number=number,
+        size=stored.size,
+        etag=stored.etag,
+        modified_unix_ms=modified,
+        checksum=checksum,
+        encryption=object_encryption(begun.sealing),
+    )
 
 
 async def complete_upload(
@@ -128,8 +165,8 @@ async def complete_upload(
     objects.checksum_mismatch; NotFound objects.no_such_upload; Conflict objects.precondition_failed.
     """
     row = await bucket_for(context, caller, bucket, deadline=deadline)
-    upload, stored = await _all_parts(context, bucket, key, upload_id, deadline=deadline)
-    chosen = _choose(parts, stored)
+    begun, stored = await _all_parts(context, bucket, key, upload_id, deadline=deadline)
+    upload, chosen = upload_info(begun), _choose(parts, stored)
     digests = b"".join(bytes.fromhex(part.row.etag) for part in chosen)
     etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(chosen)}"
     whole = _whole_checksum(upload, chosen)
@@ -165,6 +202,7 @@ async def complete_upload(
         headers=ObjectHeaders(),
         checksum=whole,
         part_count=len(chosen),
+        encryption=upload.encryption,
     )
 
 
@@ -192,7 +230,7 @@ async def list_parts(
     upload, rows, truncated = await _part_page(
         context, bucket, key, upload_id, after=after, limit=min(limit, PARTS_PER_LOOK), deadline=deadline
     )
-    return PartPage(upload=upload, parts=tuple(_part_info(row) for row in rows), truncated=truncated)
+    return PartPage(upload=upload_info(upload), parts=tuple(_part_info(row) for row in rows), truncated=truncated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +280,7 @@ def _check_whole(wanted: Checksum | None, whole: Checksum | None) -> None:
 
 async def _all_parts(
     context: Context, bucket: str, key: str, upload_id: str, *, deadline: float
-) -> tuple[UploadInfo, dict[int, PartRow]]:
+) -> tuple[UploadRow, dict[int, PartRow]]:
     found: dict[int, PartRow] = {}
     after = 0
     while True:
@@ -257,12 +295,12 @@ async def _all_parts(
 
 async def _part_page(
     context: Context, bucket: str, key: str, upload_id: str, *, after: int, limit: int, deadline: float
-) -> tuple[UploadInfo, tuple[PartRow, ...], bool]:
+) -> tuple[UploadRow, tuple[PartRow, ...], bool]:
     query = ListParts(bucket=bucket, key=key, upload=upload_id, after=after, limit=limit)
     answer = await context.meta.read(query, deadline=deadline)
     if answer.upload is None:
         raise NotFound("objects.no_such_upload", f"no upload {upload_id[:64]!r} of {bucket}/{key}")
-    return upload_info(answer.upload), answer.parts, answer.truncated
+    return answer.upload, answer.parts, answer.truncated
 
 
 def _part_info(row: PartRow) -> PartInfo:

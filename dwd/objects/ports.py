@@ -11,6 +11,8 @@ from enum import Enum
 from typing import Protocol
 
 from dwd.base.policy import Policy
+from dwd.objects.core.ranges import ByteRange, RangeRequest
+from dwd.objects.encryption import NOT_ENCRYPTED, Encryption
 from dwd.runtime.files import Buffer
 
 ANY_POLICY = Policy(profile="")
@@ -71,6 +73,10 @@ class BucketInfo:
     owner: str
     policy: Policy
     created_unix_ms: int
+    compression: int = 0
+    """A zstd level; 0: objects are not compressed."""
+    encryption: Encryption = NOT_ENCRYPTED
+    """Of objects whose request says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,7 @@ class ObjectInfo:
     checksum: Checksum | None
     part_count: int
     """0 unless made by multipart."""
+    encryption: Encryption = NOT_ENCRYPTED
 
 
 class Body(Protocol):
@@ -105,23 +112,6 @@ class Body(Protocol):
     def checksum(self) -> Checksum | None:
         """The verified checksum to keep with the object; known once `chunks` is exhausted."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ByteRange:
-    """[start, end) of an object, already resolved against its size."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeRequest:
-    """As HTTP asks: first-last, first-, or the last `suffix` bytes."""
-
-    first: int | None = None
-    last: int | None = None
-    suffix: int | None = None
 
 
 class ObjectReader(Protocol):
@@ -170,6 +160,7 @@ class UploadInfo:
     initiated_unix_ms: int
     checksum_kind: ChecksumKind | None = None
     checksum_composite: bool = True
+    encryption: Encryption = NOT_ENCRYPTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +170,8 @@ class PartInfo:
     etag: str
     modified_unix_ms: int
     checksum: Checksum | None
+    encryption: Encryption = NOT_ENCRYPTED
+    """Of the upload; left at its default in listings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +202,7 @@ class CopySource:
     precondition: Precondition = Precondition()
     modified_since_unix_ms: int | None = None
     unmodified_since_unix_ms: int | None = None
+    customer_key: bytes = field(default=b"", repr=False)
 
 
 class Objects(Protocol):
@@ -217,9 +211,33 @@ class Objects(Protocol):
     """
 
     async def create_bucket(
-        self, caller: Caller, bucket: str, *, policy: Policy = ANY_POLICY, deadline: float
+        self,
+        caller: Caller,
+        bucket: str,
+        *,
+        policy: Policy = ANY_POLICY,
+        compression: int | None = None,
+        encryption: Encryption | None = None,
+        deadline: float,
     ) -> BucketInfo:
-        """Raises AlreadyExists: objects.bucket_owned_by_you / objects.bucket_exists; InvalidArgument."""
+        """`compression`, `encryption` None: the cluster's default.
+        Raises AlreadyExists: objects.bucket_owned_by_you / objects.bucket_exists; InvalidArgument.
+        """
+        ...
+
+    async def set_bucket_at_rest(
+        self,
+        caller: Caller,
+        bucket: str,
+        *,
+        compression: int | None = None,
+        encryption: Encryption | None = None,
+        to_default: bool = False,
+        deadline: float,
+    ) -> BucketInfo:
+        """For objects stored from the answer on. None leaves what it is; `to_default` gives up the bucket's own
+        encryption for the cluster's default. Raises InvalidArgument, NotFound objects.no_such_named_key.
+        """
         ...
 
     async def delete_bucket(self, caller: Caller, bucket: str, *, deadline: float) -> None:
@@ -239,9 +257,12 @@ class Objects(Protocol):
         *,
         headers: ObjectHeaders,
         precondition: Precondition = Precondition(),
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> ObjectInfo:
-        """Raises Conflict objects.precondition_failed."""
+        """`encryption` None: as the bucket says. Raises Conflict objects.precondition_failed; NotFound
+        objects.no_such_named_key.
+        """
         ...
 
     async def open(
@@ -252,15 +273,21 @@ class Objects(Protocol):
         *,
         wanted: RangeRequest | None = None,
         part_number: int | None = None,
+        customer_key: bytes = b"",
         deadline: float,
     ) -> ObjectReader:
         """`deadline` is that of opening alone; reading has one for each step (STEP_SECONDS).
 
-        Raises InvalidArgument objects.range_not_satisfiable (field size), objects.no_such_part.
+        Raises InvalidArgument objects.range_not_satisfiable (field size), objects.no_such_part,
+        objects.customer_key_needed, objects.customer_key_not_used; PermissionDenied objects.customer_key_wrong.
         """
         ...
 
-    async def head(self, caller: Caller, bucket: str, key: str, *, deadline: float) -> ObjectInfo: ...
+    async def head(
+        self, caller: Caller, bucket: str, key: str, *, customer_key: bytes = b"", deadline: float
+    ) -> ObjectInfo:
+        """Raises as `open` does where the customer's key is wanted."""
+        ...
 
     async def delete(
         self, caller: Caller, bucket: str, key: str, *, precondition: Precondition = Precondition(), deadline: float
@@ -278,9 +305,12 @@ class Objects(Protocol):
         headers: ObjectHeaders | None,
         checksum: ChecksumKind | None = None,
         precondition: Precondition = Precondition(),
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> ObjectInfo:
-        """`headers` None keeps those of the source. Raises Conflict objects.precondition_failed."""
+        """`headers` None keeps those of the source; `encryption` as in `put`. Raises Conflict
+        objects.precondition_failed.
+        """
         ...
 
     async def list(self, caller: Caller, request: ListRequest, *, deadline: float) -> ListPage: ...
@@ -294,12 +324,24 @@ class Objects(Protocol):
         headers: ObjectHeaders,
         checksum_kind: ChecksumKind | None,
         checksum_composite: bool = True,
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> UploadInfo: ...
 
     async def put_part(
-        self, caller: Caller, bucket: str, key: str, upload_id: str, number: int, body: Body, *, deadline: float
-    ) -> PartInfo: ...
+        self,
+        caller: Caller,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: Body,
+        *,
+        customer_key: bytes = b"",
+        deadline: float,
+    ) -> PartInfo:
+        """Raises as `open` does where the customer's key of the upload is wanted."""
+        ...
 
     async def copy_part(
         self,
@@ -311,6 +353,7 @@ class Objects(Protocol):
         upload_id: str,
         number: int,
         *,
+        customer_key: bytes = b"",
         deadline: float,
     ) -> PartInfo: ...
 
@@ -355,19 +398,3 @@ class Objects(Protocol):
         limit: int = 1_000,
         deadline: float,
     ) -> UploadPage: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
-    """An access key in the open, for verifying a signature; never logged (the secret is left out of repr)."""
-
-    caller: Caller
-    secret: str = field(repr=False)
-
-
-class Credentials(Protocol):
-    """Where gateways find access keys. Local: authentication never leaves the node."""
-
-    async def find(self, access_key: str) -> Credential | None:
-        """None when unknown or disabled. Raises Unavailable when this node's copy of control is too old to trust."""
-        ...

@@ -6,10 +6,12 @@ from dwd.base.errors import DwError
 from dwd.base.ids import stamp_ms
 from dwd.meta.core.control.rows import BucketRow
 from dwd.meta.core.shard import commands
-from dwd.objects.context import Context, bucket_for, inline_context, propose
+from dwd.objects.at_rest import protect
+from dwd.objects.context import Context, bucket_for, propose
 from dwd.objects.core.checksums import checksum_text
 from dwd.objects.core.headers import encode_headers
 from dwd.objects.core.names import check_key
+from dwd.objects.encryption import Encryption
 from dwd.objects.ports import Body, Caller, ObjectHeaders, ObjectInfo, Precondition
 from dwd.objects.upload import Upload, may_have_happened
 
@@ -23,6 +25,7 @@ async def put(
     *,
     headers: ObjectHeaders,
     precondition: Precondition,
+    encryption: Encryption | None = None,
     deadline: float,
 ) -> ObjectInfo:
     """Store `body` as (bucket, key). Raises InvalidArgument for a key S3 does not allow, Conflict
@@ -31,18 +34,18 @@ async def put(
     check_key(key)
     row = await bucket_for(context, caller, bucket, deadline=deadline)
     encoded = encode_headers(headers)
-    upload = Upload(context, row, key, inline_bytes_max=context.inline_bytes_max, deadline=deadline)
+    protection = protect(context.keys, row, key, encryption, headers)
+    inline_bytes_max = context.inline_bytes_max
+    upload = Upload(context, row, key, protection.packer, inline_bytes_max=inline_bytes_max, deadline=deadline)
     stored = await upload.run(body)
     checksum = body.checksum()
-    inline = None
-    if stored.inline is not None:
-        inline = context.keyring.seal(stored.inline, context=inline_context(bucket, key))
+    inline, sealing = protection.seal(stored.inline)
 
     def command(row: BucketRow) -> commands.PutObject:
         return commands.PutObject(
             bucket=bucket,
             key=key,
-            bucket_epoch=row.epoch,
+            bucket_epoch=protection.require_current(row).epoch,
             size=stored.size,
             etag=stored.etag,
             headers=encoded,
@@ -51,6 +54,7 @@ async def put(
             blocks=tuple(stored.blocks),
             staged=stored.staged,
             precondition=shard_precondition(precondition),
+            sealing=sealing,
         )
 
     try:
@@ -68,6 +72,7 @@ async def put(
         headers=headers,
         checksum=checksum,
         part_count=0,
+        encryption=protection.encryption(),
     )
 
 

@@ -9,32 +9,40 @@ changes of profile move blocks while they are read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 
 from dwd.base.errors import Busy, Corrupt, DwError, InvalidArgument, Unavailable
+from dwd.base.units import KIB
 from dwd.blocks.ports import Owner
 from dwd.meta.core.shard.queries import GetBlocks, GetObject, GetPartBounds, HeadObject, ObjectAnswer
 from dwd.meta.core.shard.rows import ObjectRow, PlacedBlock
-from dwd.objects.context import Context, bucket_for, inline_context, no_such_key, object_info
-from dwd.objects.core.ranges import resolve
-from dwd.objects.ports import STEP_SECONDS, ByteRange, Caller, ObjectInfo, ObjectReader, RangeRequest
+from dwd.objects.at_rest import Unsealer, check_customer_key
+from dwd.objects.context import Context, bucket_for, no_such_key, object_info
+from dwd.objects.core.ranges import ByteRange, RangeRequest, resolve
+from dwd.objects.ports import STEP_SECONDS, Caller, ObjectInfo
 from dwd.runtime.files import Buffer
 
 AGAIN_SECONDS_MIN = 0.05
 AGAIN_SECONDS_MAX = 1.0
 """Pause before a block is asked for again; doubles from one to the other."""
+UNPACK_INLINE_BYTES_MAX = 64 * KIB + 16
+"""A record costs less to open than to hand to another thread."""
 BLOCKS_PER_LOOK = 1_000
 """Block rows fetched with the object's: an object of up to 4 GiB needs no second look while it is streamed."""
 
 
-async def head(context: Context, caller: Caller, bucket: str, key: str, *, deadline: float) -> ObjectInfo:
-    """Raises NotFound objects.no_such_key."""
-    await bucket_for(context, caller, bucket, deadline=deadline)
+async def head(
+    context: Context, caller: Caller, bucket: str, key: str, *, customer_key: bytes = b"", deadline: float
+) -> ObjectInfo:
+    """Raises NotFound objects.no_such_key; as Unsealer does where the customer's key is wanted."""
+    row = await bucket_for(context, caller, bucket, deadline=deadline)
     answer = await context.meta.read(HeadObject(bucket=bucket, key=key), deadline=deadline)
     if answer.object is None:
         raise no_such_key(bucket, key)
+    if customer_key or answer.object.sealing:
+        check_customer_key(context.keys, row, key, answer.object.sealing, customer_key)
     return object_info(answer.object)
 
 
@@ -46,10 +54,13 @@ async def open_object(
     *,
     wanted: RangeRequest | None,
     part_number: int | None,
+    customer_key: bytes = b"",
     deadline: float,
-) -> ObjectReader:
-    """Raises NotFound objects.no_such_key, InvalidArgument objects.range_not_satisfiable, objects.no_such_part."""
-    await bucket_for(context, caller, bucket, deadline=deadline)
+) -> Reader:
+    """Raises NotFound objects.no_such_key, InvalidArgument objects.range_not_satisfiable, objects.no_such_part; as
+    Unsealer does.
+    """
+    row = await bucket_for(context, caller, bucket, deadline=deadline)
     if part_number is not None:
         wanted = await _part_range(context, bucket, key, part_number, deadline=deadline)
     query = GetObject(
@@ -63,7 +74,8 @@ async def open_object(
     answer = await context.meta.read(query, deadline=deadline)
     if answer.object is None:
         raise no_such_key(bucket, key)
-    return Reader(context, answer.object, answer, resolve(wanted, answer.object.size))
+    unsealer = Unsealer(context.keys, row, key, answer.object.sealing, customer_key)
+    return Reader(context, answer.object, answer, resolve(wanted, answer.object.size), unsealer)
 
 
 async def _part_range(context: Context, bucket: str, key: str, number: int, *, deadline: float) -> RangeRequest | None:
@@ -78,8 +90,11 @@ async def _part_range(context: Context, bucket: str, key: str, number: int, *, d
 class Reader:
     """An opened object. `chunks` yields verified bytes of `range` in order, once."""
 
-    def __init__(self, context: Context, row: ObjectRow, answer: ObjectAnswer, wanted: ByteRange) -> None:
+    def __init__(
+        self, context: Context, row: ObjectRow, answer: ObjectAnswer, wanted: ByteRange, unsealer: Unsealer
+    ) -> None:
         self._context = context
+        self._unsealer = unsealer
         self._row = row
         self._answer = answer
         self._range = wanted
@@ -88,6 +103,15 @@ class Reader:
     @property
     def info(self) -> ObjectInfo:
         return self._info
+
+    @property
+    def unsealer(self) -> Unsealer:
+        return self._unsealer
+
+    @property
+    def sealing(self) -> bytes:
+        """As the row had it when it was opened."""
+        return self._row.sealing
 
     @property
     def range(self) -> ByteRange:
@@ -103,7 +127,7 @@ class Reader:
                     yield piece
 
     def _open_inline(self, sealed: bytes) -> Buffer:
-        plain = self._context.keyring.open(sealed, context=inline_context(self._row.bucket, self._row.key))
+        plain = self._unsealer.open_inline(sealed, self._row.size)
         if len(plain) != self._row.size:
             raise Corrupt(
                 "objects.size_differs", f"{self._row.bucket}/{self._row.key}: stored bytes and size do not agree"
@@ -113,7 +137,7 @@ class Reader:
 
     async def _from_blocks(self) -> AsyncGenerator[Buffer, None]:
         """One block is fetched while the one before it is being sent, where the node has a place for that."""
-        coming: asyncio.Task[list[memoryview]] | None = None
+        coming: asyncio.Task[Sequence[Buffer]] | None = None
         try:
             async for placed, position in self._steps():
                 fetch = partial(self._fetch, placed, position)
@@ -141,7 +165,7 @@ class Reader:
             if placed.offset > position or position >= self._range.end:
                 break
             yield placed, position
-            position = min(self._range.end, placed.offset + placed.owned.stored.length)
+            position = min(self._range.end, placed.offset + placed.owned.stored.plain_length)
         if position < self._range.end:
             name = f"{self._row.bucket}/{self._row.key}"
             raise Corrupt("objects.blocks_missing", f"{name}: metadata names no block at byte {position}")
@@ -154,7 +178,7 @@ class Reader:
                 yield placed
             if not more or not blocks:
                 return
-            offset = blocks[-1].offset + blocks[-1].owned.stored.length
+            offset = blocks[-1].offset + blocks[-1].owned.stored.plain_length
             query = GetBlocks(
                 bucket=self._row.bucket,
                 key=self._row.key,
@@ -166,16 +190,39 @@ class Reader:
             answer = await self._context.meta.read(query, deadline=self._step())
             blocks, more = answer.blocks, answer.more
 
-    async def _fetch(self, placed: PlacedBlock, position: int) -> list[memoryview]:
-        owner, start = Owner(bucket=placed.owned.bucket, key=placed.owned.key), position - placed.offset
-        deadline, pause = self._step(), AGAIN_SECONDS_MIN
+    async def _fetch(self, placed: PlacedBlock, position: int) -> Sequence[Buffer]:
+        stored = placed.owned.stored
+        start = position - placed.offset
+        end = min(stored.plain_length, self._range.end - placed.offset)
+        deadline = self._step()
+        packed = self._unsealer.block(
+            packing=stored.packing,
+            length=stored.length,
+            plain_length=stored.plain_length,
+            position=placed.within,
+            salt=placed.salt,
+        )
+        if packed is None:
+            return await self._read(placed, start, end, deadline)
+        table, span = None, packed.table_span()
+        if span is not None and (start, end) != (0, stored.plain_length):
+            table = packed.read_table(_joined(await self._read(placed, *span, deadline)))
+        first, last = packed.span(start, end, table)
+        data = _joined(await self._read(placed, first, last, deadline))
+        if last - first <= UNPACK_INLINE_BYTES_MAX:
+            return [packed.unpack(data, start, end, table)]
+        loop = asyncio.get_running_loop()
+        return [await loop.run_in_executor(self._context.hashing, packed.unpack, data, start, end, table)]
+
+    async def _read(self, placed: PlacedBlock, start: int, end: int, deadline: float) -> list[memoryview]:
+        """Bytes [start, end) of the block as it is stored."""
+        owner, pause = Owner(bucket=placed.owned.bucket, key=placed.owned.key), AGAIN_SECONDS_MIN
         while True:
             stored = placed.owned.stored
-            length = min(stored.length, self._range.end - placed.offset) - start
             try:
                 async with asyncio.timeout(deadline - self._context.clock.monotonic()), self._context.reading:
                     return await self._context.blocks.read(
-                        stored, owner=owner, offset=start, length=length, deadline=deadline
+                        stored, owner=owner, offset=start, length=end - start, deadline=deadline
                     )
             except TimeoutError:
                 raise Unavailable("objects.read_stalled", "the bytes of an object did not come in time") from None
@@ -203,3 +250,7 @@ class Reader:
 
     def _step(self) -> float:
         return self._context.clock.monotonic() + STEP_SECONDS
+
+
+def _joined(pieces: Sequence[memoryview]) -> Buffer:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dwd.base.policy import Policy
 from dwd.objects import buckets, copy, delete, listing, multipart, put, read
 from dwd.objects.context import Context
+from dwd.objects.core.ranges import RangeRequest
+from dwd.objects.encryption import Encryption
 from dwd.objects.ports import (
     ANY_POLICY,
     Body,
@@ -22,7 +24,6 @@ from dwd.objects.ports import (
     PartInfo,
     PartPage,
     Precondition,
-    RangeRequest,
     UploadInfo,
     UploadPage,
 )
@@ -37,9 +38,44 @@ class ObjectService:
         self._context = context
 
     async def create_bucket(
-        self, caller: Caller, bucket: str, *, policy: Policy = ANY_POLICY, deadline: float
+        self,
+        caller: Caller,
+        bucket: str,
+        *,
+        policy: Policy = ANY_POLICY,
+        compression: int | None = None,
+        encryption: Encryption | None = None,
+        deadline: float,
     ) -> BucketInfo:
-        return await buckets.create_bucket(self._context, caller, bucket, policy=policy, deadline=deadline)
+        return await buckets.create_bucket(
+            self._context,
+            caller,
+            bucket,
+            policy=policy,
+            compression=compression,
+            encryption=encryption,
+            deadline=deadline,
+        )
+
+    async def set_bucket_at_rest(
+        self,
+        caller: Caller,
+        bucket: str,
+        *,
+        compression: int | None = None,
+        encryption: Encryption | None = None,
+        to_default: bool = False,
+        deadline: float,
+    ) -> BucketInfo:
+        return await buckets.set_bucket_at_rest(
+            self._context,
+            caller,
+            bucket,
+            compression=compression,
+            encryption=encryption,
+            to_default=to_default,
+            deadline=deadline,
+        )
 
     async def delete_bucket(self, caller: Caller, bucket: str, *, deadline: float) -> None:
         await buckets.delete_bucket(self._context, caller, bucket, deadline=deadline)
@@ -59,10 +95,19 @@ class ObjectService:
         *,
         headers: ObjectHeaders,
         precondition: Precondition = NO_CONDITION,
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> ObjectInfo:
         return await put.put(
-            self._context, caller, bucket, key, body, headers=headers, precondition=precondition, deadline=deadline
+            self._context,
+            caller,
+            bucket,
+            key,
+            body,
+            headers=headers,
+            precondition=precondition,
+            encryption=encryption,
+            deadline=deadline,
         )
 
     async def open(
@@ -73,14 +118,24 @@ class ObjectService:
         *,
         wanted: RangeRequest | None = None,
         part_number: int | None = None,
+        customer_key: bytes = b"",
         deadline: float,
     ) -> ObjectReader:
         return await read.open_object(
-            self._context, caller, bucket, key, wanted=wanted, part_number=part_number, deadline=deadline
+            self._context,
+            caller,
+            bucket,
+            key,
+            wanted=wanted,
+            part_number=part_number,
+            customer_key=customer_key,
+            deadline=deadline,
         )
 
-    async def head(self, caller: Caller, bucket: str, key: str, *, deadline: float) -> ObjectInfo:
-        return await read.head(self._context, caller, bucket, key, deadline=deadline)
+    async def head(
+        self, caller: Caller, bucket: str, key: str, *, customer_key: bytes = b"", deadline: float
+    ) -> ObjectInfo:
+        return await read.head(self._context, caller, bucket, key, customer_key=customer_key, deadline=deadline)
 
     async def delete(
         self, caller: Caller, bucket: str, key: str, *, precondition: Precondition = NO_CONDITION, deadline: float
@@ -97,6 +152,7 @@ class ObjectService:
         headers: ObjectHeaders | None,
         checksum: ChecksumKind | None = None,
         precondition: Precondition = NO_CONDITION,
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> ObjectInfo:
         return await copy.copy(
@@ -108,6 +164,7 @@ class ObjectService:
             headers=headers,
             checksum=checksum,
             precondition=precondition,
+            encryption=encryption,
             deadline=deadline,
         )
 
@@ -123,6 +180,7 @@ class ObjectService:
         headers: ObjectHeaders,
         checksum_kind: ChecksumKind | None,
         checksum_composite: bool = True,
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> UploadInfo:
         return await multipart.create_upload(
@@ -133,13 +191,33 @@ class ObjectService:
             headers=headers,
             checksum_kind=checksum_kind,
             checksum_composite=checksum_composite,
+            encryption=encryption,
             deadline=deadline,
         )
 
     async def put_part(
-        self, caller: Caller, bucket: str, key: str, upload_id: str, number: int, body: Body, *, deadline: float
+        self,
+        caller: Caller,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: Body,
+        *,
+        customer_key: bytes = b"",
+        deadline: float,
     ) -> PartInfo:
-        return await multipart.put_part(self._context, caller, bucket, key, upload_id, number, body, deadline=deadline)
+        return await multipart.put_part(
+            self._context,
+            caller,
+            bucket,
+            key,
+            upload_id,
+            number,
+            body,
+            customer_key=customer_key,
+            deadline=deadline,
+        )
 
     async def copy_part(
         self,
@@ -151,10 +229,20 @@ class ObjectService:
         upload_id: str,
         number: int,
         *,
+        customer_key: bytes = b"",
         deadline: float,
     ) -> PartInfo:
         return await copy.copy_part(
-            self._context, caller, source, wanted, bucket, key, upload_id, number, deadline=deadline
+            self._context,
+            caller,
+            source,
+            wanted,
+            bucket,
+            key,
+            upload_id,
+            number,
+            customer_key=customer_key,
+            deadline=deadline,
         )
 
     async def complete_upload(

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, TypeVarTuple
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.errors import Busy, DwError, InvalidArgument, OutcomeUnknown
@@ -23,8 +25,13 @@ from dwd.meta.core.control.rows import BucketRow
 from dwd.meta.core.shard.commands import DropStaged, StageBlocks
 from dwd.objects.context import Context, propose
 from dwd.objects.core.cutter import Cutter
+from dwd.objects.core.packing import Packed, Packer
+from dwd.objects.packing_metrics import count_packed
 from dwd.objects.ports import Body
 from dwd.runtime.files import Buffer
+
+Ts = TypeVarTuple("Ts")
+A = TypeVar("A")
 
 WRITES_AHEAD = 2
 STAGE_EVERY_BLOCKS = 32
@@ -50,10 +57,23 @@ class Stored:
 class Upload:
     """One body on its way into blocks."""
 
-    def __init__(self, context: Context, row: BucketRow, key: str, *, inline_bytes_max: int, deadline: float) -> None:
+    def __init__(
+        self,
+        context: Context,
+        row: BucketRow,
+        key: str,
+        packer: Callable[[], Packer | None],
+        *,
+        inline_bytes_max: int,
+        deadline: float,
+    ) -> None:
+        """`packer` is asked once, before the first block."""
         self._context = context
         self._row = row
         self._key = key
+        self._packer_for = packer
+        self._packer: Packer | None = None
+        self._position = 0
         self._inline_bytes_max = inline_bytes_max
         self._deadline = deadline
         self._md5 = hashlib.md5(usedforsecurity=False)
@@ -101,12 +121,33 @@ class Upload:
         while len(self._writing) >= WRITES_AHEAD:
             await self._finish_one()
         await self._take_turn()
-        owner = Owner(bucket=self._row.name, key=self._key)
-        write = self._context.blocks.write(block, policy=self._row.policy, owner=owner, deadline=self._deadline)
-        task = tasks.create_task(write)
+        if not self._position:
+            self._packer = self._packer_for()
+        task = tasks.create_task(self._pack_and_write(block, self._position))
+        self._position += len(block)
         task.add_done_callback(self._end_turn)
         self._writing.append(task)
         await self._hash(block)
+
+    async def _pack_and_write(self, block: Buffer, position: int) -> StoredBlock:
+        packed = Packed(data=block, packing=0)
+        if self._packer is not None:
+            packed = await self._beside(len(block), self._packer.pack, block, position)
+        owner = Owner(bucket=self._row.name, key=self._key)
+        stored = await self._context.blocks.write(
+            packed.data, policy=self._row.policy, owner=owner, deadline=self._deadline
+        )
+        if not packed.packing:
+            return stored
+        count_packed(len(block), len(packed.data))
+        return replace(stored, plain=len(block), packing=packed.packing)
+
+    async def _beside(self, size: int, work: Callable[[*Ts], A], *arguments: *Ts) -> A:
+        """`work`, on another thread when it is much."""
+        if size <= HASH_INLINE_BYTES_MAX:
+            return work(*arguments)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._context.hashing, work, *arguments)
 
     async def _take_turn(self) -> None:
         """Wait for one of the node's places for blocks being written. Raises Busy."""
@@ -122,11 +163,7 @@ class Upload:
         self._context.writing.release()
 
     async def _hash(self, block: Buffer) -> None:
-        if len(block) <= HASH_INLINE_BYTES_MAX:
-            self._md5.update(block)
-        else:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._context.hashing, self._md5.update, block)
+        await self._beside(len(block), self._md5.update, block)
 
     async def _finish_one(self) -> None:
         stored = await self._writing[0]

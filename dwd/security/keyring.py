@@ -1,15 +1,15 @@
-"""The cluster's keys for data at rest: S3 secrets, the authority's key, inline object bytes.
+"""Keys for data at rest, in versions: the cluster's (for S3 secrets, the authority's key, keys of buckets), a bucket's.
 
-    box:     [1 format = 1][4 key version][16 salt][12 nonce][ciphertext][16 tag]      big-endian
-    keyring: [1 format = 1][4 active version][2 count] then count x [4 version][32 key]
+    keyring: [1 format = 1][4 active version][2 count] then count x [4 version][32 key]      big-endian
 
-Every box is AES-256-GCM under a subkey HKDF-SHA256(cluster key, salt, purpose); salt and purpose make subkeys of
+Every box (boxes.py) is AES-256-GCM under a subkey HKDF-SHA256(key, salt, purpose); salt and purpose make subkeys of
 different processes and uses independent. `context` (what the bytes are and where they belong) is authenticated, not
 stored: a box moved to another row does not open.
 
 Invariants: nonces are 96 random bits, and one subkey seals at most 2^30 boxes before the salt is drawn anew, which
 keeps the chance of a repeated nonce under 2^-37 a subkey (NIST SP 800-38D, 8.3 allows 2^32 boxes). Salts are 128
-random bits, so the cluster key itself needs no bound in practice. Old versions stay in the ring to open old boxes.
+random bits, so the cluster key itself needs no bound in practice. Old versions stay in the ring to
+open old boxes until nothing names them (dwd.meta.core.control.keys).
 Source: NIST SP 800-38D; RFC 5869; the salted-subkey idea is that of XAES-256-GCM and of the AWS Encryption SDK.
 """
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -25,13 +26,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dwd.base.errors import Corrupt, InvalidArgument, VersionRefused
+from dwd.security.boxes import FORMAT, HEADER, NONCE_BYTES, OVERHEAD_BYTES, SALT_BYTES
 from dwd.security.sealing import SealingKey, open_sealed, seal_for
 
-FORMAT = 1
 KEY_BYTES = 32
-SALT_BYTES = 16
-NONCE_BYTES = 12
-TAG_BYTES = 16
 SEALS_PER_SALT_MAX = 1 << 30
 SUBKEYS_CACHED_MAX = 1024
 VERSIONS_MAX = 1000
@@ -39,57 +37,99 @@ DEFAULT_PURPOSE = "general"
 NODE_CONTEXT = b"cluster keyring"
 """What a ring sealed for a node is bound to."""
 
-_HEADER = struct.Struct(f">BI{SALT_BYTES}s")
 _RING = struct.Struct(">BIH")
 _RING_KEY = struct.Struct(f">I{KEY_BYTES}s")
 
-OVERHEAD_BYTES = _HEADER.size + NONCE_BYTES + TAG_BYTES
-"""How much longer a box is than its plaintext."""
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    of_version: Mapping[int, bytes] = field(repr=False)
+    active: int
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What a ring and its views look at: replaced as a whole, so no thread sees half of it."""
+
+    keys: _Keys
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sealing:
+    """The subkey that seals at present, and how often it has."""
+
+    keys: _Keys = field(repr=False)
+    header: bytes
+    cipher: AESGCM
+    count: int = 0
+
+
+def _checked(keys: Mapping[int, bytes], active: int) -> _Keys:
+    if active not in keys:
+        raise InvalidArgument("security.bad_keyring", f"the keyring has no key of its active version {active}")
+    if len(keys) > VERSIONS_MAX or any(len(key) != KEY_BYTES for key in keys.values()):
+        raise InvalidArgument("security.bad_keyring", f"a keyring holds up to {VERSIONS_MAX} keys of 32 bytes")
+    return _Keys(dict(keys), active)
 
 
 class Keyring:
     """Versioned keys, the newest of which seals. Safe to share between threads; never shows a key.
 
-    `for_purpose` gives a view with subkeys of its own; keep that view, its caches are what makes sealing fast.
+    `for_purpose` gives a view with subkeys of its own, which follows when the ring adopts another one's keys; keep that
+    view, its caches are what makes sealing fast.
     """
 
     def __init__(self, keys: Mapping[int, bytes], *, active: int, purpose: str = DEFAULT_PURPOSE) -> None:
-        if active not in keys:
-            raise InvalidArgument("security.bad_keyring", f"the keyring has no key of its active version {active}")
-        if len(keys) > VERSIONS_MAX or any(len(key) != KEY_BYTES for key in keys.values()):
-            raise InvalidArgument("security.bad_keyring", f"a keyring holds up to {VERSIONS_MAX} keys of 32 bytes")
-        self._keys = dict(keys)
-        self._active = active
+        self._shared = _Shared(_checked(keys, active))
         self._purpose = purpose
         self._opening: dict[bytes, AESGCM] = {}
-        self._header, self._sealing = self._draw_salt()
-        self._sealed = 0
+        self._sealing: _Sealing | None = None
 
     def __repr__(self) -> str:
-        return f"Keyring(active={self._active}, versions={sorted(self._keys)}, purpose={self._purpose!r})"
+        return f"Keyring(active={self.active_version}, versions={self.versions}, purpose={self._purpose!r})"
 
     @property
     def active_version(self) -> int:
-        return self._active
+        return self._shared.keys.active
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Ascending."""
+        return tuple(sorted(self._shared.keys.of_version))
 
     def for_purpose(self, purpose: str) -> Keyring:
         """The same keys, sealing boxes that only the same purpose opens."""
-        return Keyring(self._keys, active=self._active, purpose=purpose)
+        view = Keyring.__new__(Keyring)
+        view._shared, view._purpose, view._opening, view._sealing = self._shared, purpose, {}, None  # noqa: SLF001
+        return view
 
     def rotated(self) -> Keyring:
         """A ring with one more key, which is the active one."""
-        newest = max(self._keys) + 1
-        return Keyring({**self._keys, newest: os.urandom(KEY_BYTES)}, active=newest, purpose=self._purpose)
+        keys = self._shared.keys
+        newest = max(keys.of_version) + 1
+        return Keyring({**keys.of_version, newest: os.urandom(KEY_BYTES)}, active=newest, purpose=self._purpose)
+
+    def retired(self) -> Keyring:
+        """A ring with the active key alone."""
+        keys = self._shared.keys
+        return Keyring({keys.active: keys.of_version[keys.active]}, active=keys.active, purpose=self._purpose)
+
+    def adopt(self, other: Keyring) -> None:
+        """Take the other ring's keys, in this ring and all its views."""
+        self._shared.keys = other._shared.keys
+
+    def has_keys_of(self, other: Keyring) -> bool:
+        """Whether both hold the same keys and seal with the same one."""
+        return self._shared.keys == other._shared.keys
 
     def seal(self, plaintext: bytes | bytearray | memoryview, *, context: bytes) -> bytes:
         """A box of `plaintext` that opens only with the same context."""
-        self._sealed += 1
-        if self._sealed > SEALS_PER_SALT_MAX:
-            self._header, self._sealing = self._draw_salt()
-            self._sealed = 1
-        header, cipher = self._header, self._sealing
+        keys, sealing = self._shared.keys, self._sealing
+        if sealing is None or sealing.keys is not keys or sealing.count >= SEALS_PER_SALT_MAX:
+            sealing = self._sealing = self._draw_salt(keys)
+        sealing.count += 1
         nonce = os.urandom(NONCE_BYTES)
-        return b"".join((header, nonce, cipher.encrypt(nonce, plaintext, context)))
+        return b"".join((sealing.header, nonce, sealing.cipher.encrypt(nonce, plaintext, context)))
 
     def open(self, box: bytes | memoryview, *, context: bytes) -> bytes:
         """The plaintext. Raises Corrupt (damaged, or of another context or purpose) and VersionRefused (a key or
@@ -97,14 +137,14 @@ class Keyring:
         """
         if len(box) < OVERHEAD_BYTES:
             raise Corrupt("security.box_damaged", f"a sealed box of {len(box)} bytes is too short")
-        header = bytes(box[: _HEADER.size])
+        header = bytes(box[: HEADER.size])
         cipher = self._opening.get(header)
         if cipher is None:
             cipher = self._opening_cipher(header)
         view = memoryview(box)
-        nonce = view[_HEADER.size : _HEADER.size + NONCE_BYTES]
+        nonce = view[HEADER.size : HEADER.size + NONCE_BYTES]
         try:
-            return cipher.decrypt(nonce, view[_HEADER.size + NONCE_BYTES :], context)
+            return cipher.decrypt(nonce, view[HEADER.size + NONCE_BYTES :], context)
         except InvalidTag as error:
             raise Corrupt(
                 "security.box_damaged", "sealed bytes are damaged, or were sealed for another place"
@@ -112,25 +152,27 @@ class Keyring:
 
     def encode(self) -> bytes:
         """All keys in plain bytes: only ever to be put in a box sealed for a node."""
-        rows = [_RING_KEY.pack(version, key) for version, key in sorted(self._keys.items())]
-        return _RING.pack(FORMAT, self._active, len(rows)) + b"".join(rows)
+        keys = self._shared.keys
+        rows = [_RING_KEY.pack(version, key) for version, key in sorted(keys.of_version.items())]
+        return _RING.pack(FORMAT, keys.active, len(rows)) + b"".join(rows)
 
-    def _draw_salt(self) -> tuple[bytes, AESGCM]:
+    def _draw_salt(self, keys: _Keys) -> _Sealing:
         salt = os.urandom(SALT_BYTES)
-        header = _HEADER.pack(FORMAT, self._active, salt)
-        cipher = self._subkey(self._active, salt)
+        header = HEADER.pack(FORMAT, keys.active, salt)
+        cipher = self._subkey(keys.of_version[keys.active], salt)
         self._remember(header, cipher)
-        return header, cipher
+        return _Sealing(keys=keys, header=header, cipher=cipher)
 
     def _opening_cipher(self, header: bytes) -> AESGCM:
-        form, version, salt = _HEADER.unpack(header)
+        form, version, salt = HEADER.unpack(header)
         if form != FORMAT:
             raise VersionRefused("security.box_format", f"sealed bytes of unknown format {form}")
-        if version not in self._keys:
+        key = self._shared.keys.of_version.get(version)
+        if key is None:
             raise VersionRefused(
                 "security.key_missing", f"sealed with key version {version}, which this node does not have"
             )
-        cipher = self._subkey(version, salt)
+        cipher = self._subkey(key, salt)
         self._remember(header, cipher)
         return cipher
 
@@ -139,10 +181,10 @@ class Keyring:
             self._opening.clear()
         self._opening[header] = cipher
 
-    def _subkey(self, version: int, salt: bytes) -> AESGCM:
+    def _subkey(self, key: bytes, salt: bytes) -> AESGCM:
         info = b"dwd keyring 1\0" + self._purpose.encode()
         derived = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info)
-        return AESGCM(derived.derive(self._keys[version]))
+        return AESGCM(derived.derive(key))
 
 
 def new_keyring() -> Keyring:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dwd.base.errors import AlreadyExists, Conflict, DwError, InvalidArgument, NotFound, PermissionDenied
+from dwd.objects.core.ranges import RangeRequest
 from dwd.objects.ports import (
     Caller,
     Checksum,
@@ -25,7 +26,6 @@ from dwd.objects.ports import (
     ObjectHeaders,
     Objects,
     Precondition,
-    RangeRequest,
 )
 from dwd.runtime.clock import SystemClock
 from dwd.runtime.files import Buffer

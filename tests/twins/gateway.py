@@ -16,7 +16,8 @@ from botocore.credentials import Credentials as Keys
 
 from dwd.gateway.options import GatewayOptions
 from dwd.gateway.server import S3Server
-from dwd.objects.ports import Caller, Credential, Objects
+from dwd.objects.authentication import Credential
+from dwd.objects.ports import Caller, Objects
 from dwd.runtime.clock import SystemClock
 from tests.twins.memory_credentials import MemoryCredentials
 from tests.twins.memory_objects import MemoryObjects

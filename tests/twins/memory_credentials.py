@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dwd.objects.ports import Credential
+from dwd.objects.authentication import Credential
 
 
 class MemoryCredentials:

@@ -7,12 +7,14 @@ atomic. Times come from the clock given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from dwd.base.clock import Clock
 from dwd.base.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, PermissionDenied
 from dwd.base.policy import Policy
+from dwd.objects.core.ranges import RangeRequest
+from dwd.objects.encryption import NOT_ENCRYPTED, Encryption
 from dwd.objects.ports import (
     ANY_POLICY,
     Body,
@@ -29,21 +31,23 @@ from dwd.objects.ports import (
     PartInfo,
     PartPage,
     Precondition,
-    RangeRequest,
     UploadInfo,
     UploadPage,
 )
 from tests.twins.memory_rules import (
     MemoryReader,
     StoredObject,
+    check_key,
     common_prefix,
     full,
     grouped,
     judge,
+    key_of,
     md5,
     part_span,
     precondition_failed,
     resolve,
+    shown,
     upload_checksum,
 )
 from tests.twins.memory_rules import (
@@ -58,6 +62,7 @@ PART_BYTES_MIN = 5 * 1024 * 1024
 class StoredUpload:
     info: UploadInfo
     headers: ObjectHeaders
+    customer_key: bytes = b""
     parts: dict[int, tuple[PartInfo, bytes]] = field(default_factory=dict)
 
 
@@ -78,16 +83,49 @@ class MemoryObjects:
         self._uploads_made = 0
 
     async def create_bucket(
-        self, caller: Caller, bucket: str, *, policy: Policy = ANY_POLICY, deadline: float
+        self,
+        caller: Caller,
+        bucket: str,
+        *,
+        policy: Policy = ANY_POLICY,
+        compression: int | None = None,
+        encryption: Encryption | None = None,
+        deadline: float,
     ) -> BucketInfo:
         found = self._buckets.get(bucket)
         if found is not None:
             if found.info.owner == caller.user:
                 raise AlreadyExists("objects.bucket_owned_by_you", "the bucket is yours already")
             raise AlreadyExists("objects.bucket_exists", "the bucket name is taken")
-        info = BucketInfo(name=bucket, owner=caller.user, policy=policy, created_unix_ms=self._clock.unix_ms())
+        info = BucketInfo(
+            name=bucket,
+            owner=caller.user,
+            policy=policy,
+            created_unix_ms=self._clock.unix_ms(),
+            compression=compression or 0,
+            encryption=encryption or NOT_ENCRYPTED,
+        )
         self._buckets[bucket] = StoredBucket(info=info)
         return info
+
+    async def set_bucket_at_rest(
+        self,
+        caller: Caller,
+        bucket: str,
+        *,
+        compression: int | None = None,
+        encryption: Encryption | None = None,
+        to_default: bool = False,
+        deadline: float,
+    ) -> BucketInfo:
+        found = self._bucket(caller, bucket)
+        chosen = NOT_ENCRYPTED if to_default else encryption
+        found.info = replace(
+            found.info,
+            compression=found.info.compression if compression is None else compression,
+            encryption=found.info.encryption if chosen is None else chosen,
+        )
+        return found.info
 
     async def delete_bucket(self, caller: Caller, bucket: str, *, deadline: float) -> None:
         found = self._bucket(caller, bucket)
@@ -112,6 +150,7 @@ class MemoryObjects:
         *,
         headers: ObjectHeaders,
         precondition: Precondition = ANY,
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> ObjectInfo:
         found = self._bucket(caller, bucket)
@@ -126,8 +165,9 @@ class MemoryObjects:
             headers=headers,
             checksum=body.checksum(),
             part_count=0,
+            encryption=shown(encryption, found.info),
         )
-        found.objects[key] = StoredObject(info=info, data=data)
+        found.objects[key] = StoredObject(info=info, data=data, customer_key=key_of(encryption))
         return info
 
     async def open(
@@ -138,15 +178,21 @@ class MemoryObjects:
         *,
         wanted: RangeRequest | None = None,
         part_number: int | None = None,
+        customer_key: bytes = b"",
         deadline: float,
     ) -> MemoryReader:
         stored = self._object(caller, bucket, key)
+        check_key(stored, customer_key)
         if part_number is not None:
             return MemoryReader(stored, part_span(stored, part_number))
         return MemoryReader(stored, resolve(wanted, stored.info.size))
 
-    async def head(self, caller: Caller, bucket: str, key: str, *, deadline: float) -> ObjectInfo:
-        return self._object(caller, bucket, key).info
+    async def head(
+        self, caller: Caller, bucket: str, key: str, *, customer_key: bytes = b"", deadline: float
+    ) -> ObjectInfo:
+        stored = self._object(caller, bucket, key)
+        check_key(stored, customer_key)
+        return stored.info
 
     async def delete(
         self, caller: Caller, bucket: str, key: str, *, precondition: Precondition = ANY, deadline: float
@@ -165,6 +211,7 @@ class MemoryObjects:
         headers: ObjectHeaders | None,
         checksum: ChecksumKind | None = None,
         precondition: Precondition = ANY,
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> ObjectInfo:
         target = self._bucket(caller, bucket)
@@ -179,8 +226,9 @@ class MemoryObjects:
             headers=stored.info.headers if headers is None else headers,
             checksum=checksum_of(checksum, stored.data) if checksum is not None else full(stored.info.checksum),
             part_count=0,
+            encryption=shown(encryption, target.info),
         )
-        target.objects[key] = StoredObject(info=info, data=stored.data)
+        target.objects[key] = StoredObject(info=info, data=stored.data, customer_key=key_of(encryption))
         return info
 
     async def list(self, caller: Caller, request: ListRequest, *, deadline: float) -> ListPage:
@@ -207,6 +255,7 @@ class MemoryObjects:
         headers: ObjectHeaders,
         checksum_kind: ChecksumKind | None,
         checksum_composite: bool = True,
+        encryption: Encryption | None = None,
         deadline: float,
     ) -> UploadInfo:
         found = self._bucket(caller, bucket)
@@ -218,14 +267,24 @@ class MemoryObjects:
             initiated_unix_ms=self._clock.unix_ms(),
             checksum_kind=checksum_kind,
             checksum_composite=checksum_composite,
+            encryption=shown(encryption, found.info),
         )
-        found.uploads[info.upload_id] = StoredUpload(info=info, headers=headers)
+        found.uploads[info.upload_id] = StoredUpload(info=info, headers=headers, customer_key=key_of(encryption))
         return info
 
     async def put_part(
-        self, caller: Caller, bucket: str, key: str, upload_id: str, number: int, body: Body, *, deadline: float
+        self,
+        caller: Caller,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: Body,
+        *,
+        customer_key: bytes = b"",
+        deadline: float,
     ) -> PartInfo:
-        self._upload(caller, bucket, key, upload_id)
+        check_key(self._upload(caller, bucket, key, upload_id), customer_key)
         data = b"".join([bytes(chunk) async for chunk in body.chunks()])
         return self._keep_part(self._upload(caller, bucket, key, upload_id), number, data, body.checksum())
 
@@ -239,9 +298,11 @@ class MemoryObjects:
         upload_id: str,
         number: int,
         *,
+        customer_key: bytes = b"",
         deadline: float,
     ) -> PartInfo:
         upload = self._upload(caller, bucket, key, upload_id)
+        check_key(upload, customer_key)
         stored = self._source(caller, source)
         span = resolve(wanted, stored.info.size)
         return self._keep_part(upload, number, stored.data[span.start : span.end], None)
@@ -279,8 +340,9 @@ class MemoryObjects:
             headers=upload.headers,
             checksum=computed,
             part_count=len(chosen),
+            encryption=upload.info.encryption,
         )
-        found.objects[key] = StoredObject(info=info, data=data, part_ends=tuple(ends))
+        found.objects[key] = StoredObject(info=info, data=data, part_ends=tuple(ends), customer_key=upload.customer_key)
         del found.uploads[upload_id]
         return info
 
@@ -360,6 +422,7 @@ class MemoryObjects:
 
     def _source(self, caller: Caller, source: CopySource) -> StoredObject:
         stored = self._object(caller, source.bucket, source.key)
+        check_key(stored, source.customer_key)
         wanted, seconds = source.precondition, stored.info.modified_unix_ms // 1_000
         since, until = source.modified_since_unix_ms, source.unmodified_since_unix_ms
         if wanted.if_match:
@@ -382,6 +445,7 @@ class MemoryObjects:
             etag=md5(data),
             modified_unix_ms=self._clock.unix_ms(),
             checksum=checksum,
+            encryption=upload.info.encryption,
         )
         upload.parts[number] = (part, data)
         return part

@@ -6,19 +6,13 @@ import hashlib
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from dwd.base.errors import Conflict, InvalidArgument, NotFound
+from dwd.base.errors import Conflict, InvalidArgument, NotFound, PermissionDenied
 from dwd.gateway.core.checksums import COMPOSITE_ONLY, encode_digest, new_hasher
-from dwd.objects.ports import (
-    ByteRange,
-    Checksum,
-    ChecksumKind,
-    ObjectInfo,
-    PartInfo,
-    Precondition,
-    RangeRequest,
-    UploadInfo,
-)
+from dwd.objects.core.ranges import ByteRange, RangeRequest
+from dwd.objects.encryption import Encryption
+from dwd.objects.ports import BucketInfo, Checksum, ChecksumKind, ObjectInfo, PartInfo, Precondition, UploadInfo
 from dwd.runtime.files import Buffer
 
 
@@ -27,6 +21,30 @@ class StoredObject:
     info: ObjectInfo
     data: bytes
     part_ends: tuple[int, ...] = ()
+    customer_key: bytes = b""
+
+
+class HasKey(Protocol):
+    @property
+    def customer_key(self) -> bytes: ...
+
+
+def shown(wanted: Encryption | None, bucket: BucketInfo) -> Encryption:
+    """What is told of an object: never the customer's key."""
+    return bucket.encryption if wanted is None else replace(wanted, customer_key=b"")
+
+
+def key_of(wanted: Encryption | None) -> bytes:
+    return b"" if wanted is None else wanted.customer_key
+
+
+def check_key(stored: HasKey, customer_key: bytes) -> None:
+    if stored.customer_key and not customer_key:
+        raise InvalidArgument("objects.customer_key_needed", "The object was stored with a key of a customer.")
+    if customer_key and not stored.customer_key:
+        raise InvalidArgument("objects.customer_key_not_used", "The parameters are not applicable to this object.")
+    if customer_key != stored.customer_key:
+        raise PermissionDenied("objects.customer_key_wrong", "Access Denied")
 
 
 READ_BYTES = 1024 * 1024

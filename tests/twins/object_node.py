@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dwd.base.ids import NodeId
 from dwd.meta.client import MetaClient
+from dwd.objects.at_rest import ObjectKeys
 from dwd.objects.context import Context
 from dwd.objects.service import ObjectService
 from dwd.runtime.tasks import Tasks
@@ -42,7 +43,7 @@ async def object_node(root: Path) -> AsyncIterator[ObjectNode]:
             context = Context(
                 meta=meta,
                 blocks=shelf,
-                keyring=new_keyring().for_purpose("inline objects"),
+                keys=ObjectKeys(new_keyring(), meta.view),
                 clock=CLOCK,
                 hashing=hashing,
                 tasks=tasks,

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 
 from dwd.base.errors import InvalidArgument
 from dwd.gateway.core.conditions import date_ms, parse_etags
+from dwd.gateway.core.encryption import customer_key
 from dwd.gateway.core.head import decode
 from dwd.objects.core.names import check_bucket_name, check_key
 from dwd.objects.ports import CopySource, Precondition
 
 
-def read_copy_source(headers: Mapping[str, str]) -> CopySource:
+def read_copy_source(headers: Mapping[str, str], *, secure: bool) -> CopySource:
     """Raises InvalidArgument s3.invalid_argument, objects.invalid_bucket_name, objects.key_too_long."""
     raw, _, version = headers.get("x-amz-copy-source", "").partition("?")
     if version and version != "versionId=null":
@@ -37,6 +38,7 @@ def read_copy_source(headers: Mapping[str, str]) -> CopySource:
         ),
         modified_since_unix_ms=date_ms(headers.get("x-amz-copy-source-if-modified-since")),
         unmodified_since_unix_ms=date_ms(headers.get("x-amz-copy-source-if-unmodified-since")),
+        customer_key=customer_key(headers, secure=secure, source=True),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from dwd.base.errors import InvalidArgument
 from dwd.gateway.core.dates import http_date
+from dwd.gateway.core.encryption import OFFERED as ENCRYPTION
 from dwd.objects.ports import ObjectHeaders, ObjectInfo
 
 USER_METADATA_BYTES_MAX = 2_048
@@ -39,7 +40,8 @@ _NOT_OFFERED = (
     "x-amz-bucket-object-lock-enabled",
     "x-amz-rename-source",
 )
-_TAGGING_DIRECTIVE = "x-amz-tagging-directive"
+_OFFERED = ENCRYPTION | {"x-amz-tagging-directive"}
+"""But for these."""
 
 
 def read_object_headers(headers: Mapping[str, str]) -> ObjectHeaders:
@@ -81,7 +83,7 @@ def check_offered(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not name.startswith("x-amz-"):
             continue
-        if name.startswith(_NOT_OFFERED) and name != _TAGGING_DIRECTIVE:
+        if name.startswith(_NOT_OFFERED) and name not in _OFFERED:
             if name == "x-amz-bucket-object-lock-enabled" and value.lower() == "false":
                 continue
             raise InvalidArgument(

@@ -6,7 +6,7 @@ Source: RFC 9110 section 14.2. Like AWS, several ranges, another unit or a malfo
 from __future__ import annotations
 
 from dwd.base.errors import InvalidArgument
-from dwd.objects.ports import RangeRequest
+from dwd.objects.core.ranges import RangeRequest
 
 _DIGITS_MAX = 18
 

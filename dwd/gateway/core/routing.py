@@ -24,6 +24,8 @@ class Operation(Enum):
     LIST_UPLOADS = "ListMultipartUploads"
     DELETE_OBJECTS = "DeleteObjects"
     GET_BUCKET_SETTING = "GetBucketSetting"
+    PUT_BUCKET_ENCRYPTION = "PutBucketEncryption"
+    DELETE_BUCKET_ENCRYPTION = "DeleteBucketEncryption"
     PUT_OBJECT = "PutObject"
     GET_OBJECT = "GetObject"
     HEAD_OBJECT = "HeadObject"
@@ -43,7 +45,7 @@ BUCKET_SETTINGS = frozenset({
     "ownershipControls", "policy", "policyStatus", "publicAccessBlock", "replication", "requestPayment", "tagging",
     "versioning", "website",
 })  # fmt: skip
-"""What clients ask buckets for; all may be read, none be changed yet."""
+"""What clients ask buckets for; all may be read, encryption be changed."""
 OBJECT_SETTINGS = frozenset({"acl", "legal-hold", "retention", "tagging"})
 SUB_RESOURCES = BUCKET_SETTINGS | OBJECT_SETTINGS | frozenset({
     "abac", "analytics", "annotation", "attributes", "delete", "encryption", "intelligent-tiering", "inventory",
@@ -59,6 +61,8 @@ _BUCKET = {
     ("GET", ""): Operation.LIST_OBJECTS,
     ("GET", "uploads"): Operation.LIST_UPLOADS,
     ("POST", "delete"): Operation.DELETE_OBJECTS,
+    ("PUT", "encryption"): Operation.PUT_BUCKET_ENCRYPTION,
+    ("DELETE", "encryption"): Operation.DELETE_BUCKET_ENCRYPTION,
     **{("GET", name): Operation.GET_BUCKET_SETTING for name in BUCKET_SETTINGS},
 }
 _OBJECT = {

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dwd.base.errors import InvariantViolation, NotFound
 from dwd.gateway.core.documents import access_control
+from dwd.gateway.core.encryption import bucket_encryption_document
 from dwd.gateway.core.routing import BUCKET_SETTINGS
 from dwd.gateway.core.xml_write import NAMESPACE, document, element, escape
 from dwd.gateway.exchange import Exchange, Reply, xml_reply
+from dwd.objects.encryption import EncryptionMode
 
 _DEFAULT_REGION = "us-east-1"
 
@@ -32,7 +34,6 @@ _DOCUMENTS = {
 }
 _ABSENT = {
     "cors": ("s3.no_cors", "The CORS configuration does not exist"),
-    "encryption": ("s3.no_encryption", "The server side encryption configuration was not found"),
     "lifecycle": ("s3.no_lifecycle", "The lifecycle configuration does not exist"),
     "object-lock": ("s3.no_object_lock", "Object Lock configuration does not exist for this bucket"),
     "policy": ("s3.no_bucket_policy", "The bucket policy does not exist"),
@@ -42,7 +43,7 @@ _ABSENT = {
     "website": ("s3.no_website", "The specified bucket does not have a website configuration"),
 }
 
-if {*_DOCUMENTS, *_ABSENT, "acl", "location"} != BUCKET_SETTINGS:
+if {*_DOCUMENTS, *_ABSENT, "acl", "encryption", "location"} != BUCKET_SETTINGS:
     raise InvariantViolation("every readable bucket setting has an answer")
 
 
@@ -53,6 +54,12 @@ async def handle(exchange: Exchange) -> Reply:
         return xml_reply(access_control(info.owner))
     if setting == "location":
         return xml_reply(_location(exchange.options.region))
+    if setting == "encryption":
+        if info.encryption.mode is EncryptionMode.NONE:
+            raise NotFound(
+                "s3.no_encryption", "The server side encryption configuration was not found", bucket=info.name
+            )
+        return xml_reply(bucket_encryption_document(info.encryption))
     if setting in _ABSENT:
         code, message = _ABSENT[setting]
         raise NotFound(code, message, bucket=info.name)

@@ -13,7 +13,7 @@ from dwd.gateway.s3.reading import (
     read_selection,
     settle_if_range,
 )
-from dwd.objects.ports import ByteRange
+from dwd.objects.core.ranges import ByteRange
 
 
 async def handle(exchange: Exchange) -> Reply:
@@ -21,7 +21,9 @@ async def handle(exchange: Exchange) -> Reply:
     conditions = conditions_of(exchange)
     head = exchange.head
     if selection.whole:
-        info = await exchange.objects.head(exchange.caller, head.bucket, head.key, deadline=exchange.deadline())
+        info = await exchange.objects.head(
+            exchange.caller, head.bucket, head.key, customer_key=selection.customer_key, deadline=exchange.deadline()
+        )
         if conditions.judge(info) is Verdict.NOT_MODIFIED:
             return not_modified(info)
         span = ByteRange(start=0, end=info.size)

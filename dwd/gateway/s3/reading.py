@@ -5,17 +5,19 @@ Source: AWS GetObject, HeadObject; RFC 9110 section 13.2.2 (conditions go before
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dwd.base.errors import InvalidArgument, Unavailable
 from dwd.gateway.core.checksums import checksum_headers
 from dwd.gateway.core.conditions import UNCONDITIONAL, ReadConditions, Verdict, read_conditions
 from dwd.gateway.core.dates import http_date
+from dwd.gateway.core.encryption import customer_key, encryption_headers, refuse_wish
 from dwd.gateway.core.object_headers import entity_headers
 from dwd.gateway.core.parameters import part_number
 from dwd.gateway.core.ranges import parse_range
 from dwd.gateway.exchange import Exchange, Reply
-from dwd.objects.ports import ByteRange, ObjectInfo, ObjectReader, RangeRequest
+from dwd.objects.core.ranges import ByteRange, RangeRequest
+from dwd.objects.ports import ObjectInfo, ObjectReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class Selection:
     wanted: RangeRequest | None
     part: int | None
     if_range: str
+    customer_key: bytes = field(default=b"", repr=False)
 
     @property
     def whole(self) -> bool:
@@ -34,13 +37,15 @@ class Selection:
 def read_selection(exchange: Exchange) -> Selection:
     """Raises InvalidArgument s3.invalid_argument, s3.invalid_request."""
     head = exchange.head
+    refuse_wish(head.headers)
+    customer = customer_key(head.headers, secure=exchange.secure)
     wanted = parse_range(head.headers.get("range"))
     text = head.query.get("partNumber")
     if text is None:
-        return Selection(wanted=wanted, part=None, if_range=head.headers.get("if-range", ""))
+        return Selection(wanted=wanted, part=None, if_range=head.headers.get("if-range", ""), customer_key=customer)
     if "range" in head.headers:
         raise InvalidArgument("s3.invalid_request", "Cannot specify both Range header and partNumber query parameter")
-    return Selection(wanted=None, part=part_number(text), if_range="")
+    return Selection(wanted=None, part=part_number(text), if_range="", customer_key=customer)
 
 
 async def settle_if_range(exchange: Exchange, selection: Selection) -> Selection:
@@ -48,7 +53,9 @@ async def settle_if_range(exchange: Exchange, selection: Selection) -> Selection
     if selection.wanted is None or not selection.if_range:
         return selection
     head = exchange.head
-    info = await exchange.objects.head(exchange.caller, head.bucket, head.key, deadline=exchange.deadline())
+    info = await exchange.objects.head(
+        exchange.caller, head.bucket, head.key, customer_key=selection.customer_key, deadline=exchange.deadline()
+    )
     return selection if _if_range_holds(selection.if_range, info) else replace(selection, wanted=None)
 
 
@@ -63,13 +70,16 @@ async def open_object(exchange: Exchange, selection: Selection, conditions: Read
             head.key,
             wanted=wanted,
             part_number=selection.part,
+            customer_key=selection.customer_key,
             deadline=exchange.deadline(),
         )
     except InvalidArgument:
         if conditions is UNCONDITIONAL:
             raise
         # A condition that fails goes before a range that cannot be satisfied.
-        info = await exchange.objects.head(exchange.caller, head.bucket, head.key, deadline=exchange.deadline())
+        info = await exchange.objects.head(
+            exchange.caller, head.bucket, head.key, customer_key=selection.customer_key, deadline=exchange.deadline()
+        )
         if conditions.judge(info) is Verdict.NOT_MODIFIED:
             return not_modified(info)
         raise
@@ -86,7 +96,7 @@ def conditions_of(exchange: Exchange) -> ReadConditions:
 
 def answer_headers(exchange: Exchange, selection: Selection, info: ObjectInfo, span: ByteRange) -> dict[str, str]:
     """All headers but the length."""
-    headers = entity_headers(info)
+    headers = {**entity_headers(info), **encryption_headers(info.encryption, exchange.head.headers)}
     if not selection.whole and (span.start, span.end) != (0, 0):
         headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{info.size}"
     if selection.part is not None and info.part_count:

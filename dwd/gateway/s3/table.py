@@ -7,12 +7,14 @@ from dwd.gateway.core.routing import Operation
 from dwd.gateway.exchange import Handler
 from dwd.gateway.s3 import (
     bucket_delete,
+    bucket_delete_encryption,
     bucket_get,
     bucket_get_setting,
     bucket_get_uploads,
     bucket_head,
     bucket_post_delete,
     bucket_put,
+    bucket_put_encryption,
     object_copy,
     object_delete,
     object_get,
@@ -38,6 +40,8 @@ HANDLERS: dict[Operation, Handler] = {
     Operation.LIST_UPLOADS: bucket_get_uploads.handle,
     Operation.DELETE_OBJECTS: bucket_post_delete.handle,
     Operation.GET_BUCKET_SETTING: bucket_get_setting.handle,
+    Operation.PUT_BUCKET_ENCRYPTION: bucket_put_encryption.handle,
+    Operation.DELETE_BUCKET_ENCRYPTION: bucket_delete_encryption.handle,
     Operation.PUT_OBJECT: object_put.handle,
     Operation.GET_OBJECT: object_get.handle,
     Operation.HEAD_OBJECT: object_head.handle,

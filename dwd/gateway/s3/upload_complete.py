@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dwd.gateway.core.conditions import write_precondition
 from dwd.gateway.core.documents import completed
+from dwd.gateway.core.encryption import encryption_headers
 from dwd.gateway.core.head import encode
 from dwd.gateway.core.uploads import DOCUMENT_BYTES_MAX, completion_checksum, read_completion
 from dwd.gateway.exchange import Exchange, Reply, xml_reply
@@ -25,4 +26,4 @@ async def handle(exchange: Exchange) -> Reply:
     )
     scheme = "http" if exchange.options.tls is None else "https"
     location = f"{scheme}://{head.headers.get('host', '')}/{head.bucket}/{encode(head.key, keep='/')}"
-    return xml_reply(completed(location, info))
+    return xml_reply(completed(location, info), encryption_headers(info.encryption, {}))

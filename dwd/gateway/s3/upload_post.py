@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dwd.gateway.core.encryption import encryption_headers, wanted_encryption
 from dwd.gateway.core.object_headers import read_object_headers
 from dwd.gateway.core.uploads import initiated, upload_checksum
 from dwd.gateway.exchange import Exchange, Reply, xml_reply
@@ -17,9 +18,10 @@ async def handle(exchange: Exchange) -> Reply:
         headers=read_object_headers(head.headers),
         checksum_kind=kind,
         checksum_composite=composite,
+        encryption=wanted_encryption(head.headers, secure=exchange.secure),
         deadline=exchange.deadline(),
     )
-    headers = {}
+    headers = encryption_headers(info.encryption, head.headers)
     if kind is not None:
         headers["x-amz-checksum-algorithm"] = kind.value
         headers["x-amz-checksum-type"] = "COMPOSITE" if composite else "FULL_OBJECT"

@@ -79,6 +79,13 @@ CREATE TABLE buckets (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX buckets_owner ON buckets (owner, name);
 
+CREATE TABLE named_keys (
+    name TEXT PRIMARY KEY,
+    standing INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    sealed_key BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE users (
     name TEXT PRIMARY KEY,
     admin INTEGER NOT NULL,

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dwd.base.errors import InvalidArgument
-from dwd.objects.ports import ByteRange, RangeRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByteRange:
+    """[start, end) of an object, already resolved against its size."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeRequest:
+    """As HTTP asks: first-last, first-, or the last `suffix` bytes."""
+
+    first: int | None = None
+    last: int | None = None
+    suffix: int | None = None
 
 
 def resolve(wanted: RangeRequest | None, size: int) -> ByteRange:

@@ -24,7 +24,7 @@ from dwd.base.ids import ClusterId, GroupId, LogIndex, NodeId, ReplicaId, Stamp
 from dwd.meta.audit import Audit
 from dwd.meta.codec import decode_envelope, encode_envelope
 from dwd.meta.core.apply import Envelope, SetVersion
-from dwd.meta.core.control.commands import SealKeyring
+from dwd.meta.core.control.commands import RemoveNode
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.commands import DeleteObject, TrimTombstones
 from dwd.meta.core.shard.queries import HeadObject, ObjectAnswer
@@ -194,7 +194,7 @@ async def test_stream_is_opened_anew_when_it_broke() -> None:
         said("x", session=0),
         said("x", session=1 << 63),
         said("x", sequence=1, lowest=2),
-        said("x", command=SealKeyring(node=NodeId(1), keyring_version=1, sealed_keyring=b"")),
+        said("x", command=RemoveNode(node=NodeId(1))),
         said("x", command=TrimTombstones(before=Stamp((1 << 64) - 1), limit=1)),
         meta_pb2.Envelope(
             session=1, version=NEWEST, set_user_state={"name": "u", "standing": 77}  # type: ignore[arg-type]

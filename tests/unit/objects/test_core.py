@@ -23,8 +23,8 @@ from dwd.objects.core.checksums import (
 )
 from dwd.objects.core.cutter import Cutter
 from dwd.objects.core.headers import decode_headers, encode_headers
-from dwd.objects.core.ranges import resolve
-from dwd.objects.ports import ByteRange, ChecksumKind, ObjectHeaders, RangeRequest
+from dwd.objects.core.ranges import ByteRange, RangeRequest, resolve
+from dwd.objects.ports import ChecksumKind, ObjectHeaders
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20), st.integers(1, 16))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dwd.base.errors import Busy, Corrupt, InvalidArgument, NotFound, Unavailable
 from dwd.base.limits import BLOCK_BYTES
-from dwd.objects.ports import ObjectHeaders, RangeRequest
+from dwd.objects.core.ranges import RangeRequest
+from dwd.objects.ports import ObjectHeaders
 from tests.twins.meta_nodes import CLOCK, soon, until
 from tests.twins.object_node import ObjectNode
 from tests.unit.objects.bodies import ADMIN, Pieces

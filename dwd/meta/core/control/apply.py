@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from dwd.meta.core.control import buckets, cluster, commands, jobs, layouts, nodes, users
+from dwd.meta.core.control import buckets, cluster, commands, jobs, keys, layouts, nodes, users
 from dwd.meta.core.control.job_commands import JobCommand
+from dwd.meta.core.control.key_commands import KeyCommand
 from dwd.meta.core.control.state import Control
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.tx import At
@@ -17,6 +18,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
     """Raises the DwError the command earned, before its first write."""
     if isinstance(command, JobCommand):
         return jobs.apply(control, command, at)
+    if isinstance(command, KeyCommand):
+        return keys.apply(control, command, at)
     if isinstance(command, commands.UserCommand):
         return _apply_to_users(control, command, at)
     match command:
@@ -26,8 +29,6 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - a table
             return nodes.add_node(control, command, at)
         case commands.UpdateNode():
             return nodes.update_node(control, command, at)
-        case commands.SealKeyring():
-            return nodes.seal_keyring(control, command, at)
         case commands.RemoveNode():
             return nodes.remove_node(control, command, at)
         case commands.SetNodeLiveness():

@@ -11,6 +11,7 @@ from dwd.meta.core.control.commands import (
     SetBucketAtRest,
     SetBucketPolicy,
 )
+from dwd.meta.core.control.keys import require_present
 from dwd.meta.core.control.rows import AtRest, BucketState, Encryption
 from dwd.meta.core.control.state import Control, Part, check_name
 from dwd.meta.core.receipt import Receipt
@@ -26,9 +27,10 @@ def create_bucket(control: Control, command: CreateBucket, at: At) -> Receipt:
     check_name(command.name, "a bucket's name")
     if "/" in command.name or len(command.profile) > PROFILE_CHARACTERS_MAX:
         raise InvalidArgument("meta.bucket_name", "not a bucket name or profile")
-    _check_at_rest(command.at_rest)
+    _check_at_rest(control, command.at_rest)
     if len(command.sealed_key) > SEALED_KEY_BYTES_MAX:
         raise InvalidArgument("meta.blob_length", "not a sealed key of a bucket")
+    require_present(control, command.sealed_key)
     row = control.tx.row("SELECT owner, state FROM buckets WHERE name = ?", (command.name,))
     if row is not None:
         if row[0] == command.owner:
@@ -84,7 +86,7 @@ def set_bucket_policy(control: Control, command: SetBucketPolicy, at: At) -> Rec
 
 
 def set_bucket_at_rest(control: Control, command: SetBucketAtRest, at: At) -> Receipt:
-    _check_at_rest(command.at_rest)
+    _check_at_rest(control, command.at_rest)
     row = control.tx.row(
         "SELECT state, epoch, compression, encryption, named_key FROM buckets WHERE name = ?", (command.name,)
     )
@@ -103,11 +105,13 @@ def set_bucket_at_rest(control: Control, command: SetBucketAtRest, at: At) -> Re
     return Receipt(index=at.index, stamp=at.stamp, existed=True, count=at.index)
 
 
-def _check_at_rest(at_rest: AtRest) -> None:
+def _check_at_rest(control: Control, at_rest: AtRest) -> None:
     if not 0 <= at_rest.compression <= COMPRESSION_LEVEL_MAX:
         raise InvalidArgument("meta.compression", f"a compression level is between 0 and {COMPRESSION_LEVEL_MAX}")
     if (at_rest.encryption is Encryption.NAMED_KEY) != bool(at_rest.named_key):
         raise InvalidArgument("meta.named_key", "encryption with a named key, and no other, names one")
+    if at_rest.named_key and control.tx.row("SELECT 1 FROM named_keys WHERE name = ?", (at_rest.named_key,)) is None:
+        raise NotFound("objects.no_such_named_key", f"there is no key named {at_rest.named_key}")
 
 
 def begin_delete_bucket(control: Control, command: BeginDeleteBucket, at: At) -> Receipt:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dwd.base.ids import ClusterId, DeviceId, LayoutEpoch, NodeId, ShardEpoch
 from dwd.base.policy import Criticality, Tier
 from dwd.meta.core.control.job_commands import JobCommand
+from dwd.meta.core.control.key_commands import KeyCommand
 from dwd.meta.core.control.rows import (
     PLAIN,
     AtRest,
@@ -47,6 +48,8 @@ class AddNode:
     domain: Domain
     sealing_key: bytes
     sealed_keyring: bytes
+    keyring_version: int = 0
+    """The active one of the sealed ring. Refused: Busy meta.keyring_stale unless it is the present one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +62,6 @@ class UpdateNode:
     addresses: NodeAddresses
     domain: Domain
     version_newest: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealKeyring:
-    """A node's copy of the cluster keys, sealed to its public key, after a rotation. Refused: NotFound."""
-
-    node: NodeId
-    keyring_version: int
-    sealed_keyring: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +180,7 @@ class CreateBucket:
 class SetBucketAtRest:
     """Of objects stored from now on, under a new epoch (Receipt.count) that the shards are to be told; nothing happens
     where it is so already. Refused: NotFound; Conflict meta.bucket_changed (`epoch`, if given, is not the present one,
-    or the bucket is being deleted); NotFound meta.no_such_key.
+    or the bucket is being deleted); NotFound objects.no_such_named_key.
     """
 
     name: str
@@ -334,7 +328,6 @@ ControlCommand = (
     InitialiseCluster
     | AddNode
     | UpdateNode
-    | SealKeyring
     | RemoveNode
     | SetNodeLiveness
     | SetNodeStanding
@@ -352,6 +345,7 @@ ControlCommand = (
     | FinishDeleteBucket
     | SetBucketPolicy
     | UserCommand
+    | KeyCommand
     | SetSetting
     | SetShardMap
     | JobCommand

@@ -1,4 +1,4 @@
-"""AddNode, UpdateNode, SealKeyring, RemoveNode, SetNodeLiveness, SetNodeStanding; AddDevice, SetDeviceState,
+"""AddNode, UpdateNode, RemoveNode, SetNodeLiveness, SetNodeStanding; AddDevice, SetDeviceState,
 SetDeviceDraining.
 """
 
@@ -10,13 +10,13 @@ from dwd.meta.core.control.commands import (
     AddDevice,
     AddNode,
     RemoveNode,
-    SealKeyring,
     SetDeviceDraining,
     SetDeviceState,
     SetNodeLiveness,
     SetNodeStanding,
     UpdateNode,
 )
+from dwd.meta.core.control.keys import require_keyring
 from dwd.meta.core.control.rows import DeviceState, Liveness, NodeStanding
 from dwd.meta.core.control.state import Control, Part, check_blob, check_name, check_text
 from dwd.meta.core.receipt import Receipt
@@ -42,6 +42,7 @@ def add_node(control: Control, command: AddNode, at: At) -> Receipt:
     addresses, domain = command.addresses, command.domain
     check_text(addresses.grpc, addresses.s3, addresses.admin, domain.region, domain.zone, domain.rack)
     check_blob(command.sealing_key, command.sealed_keyring)
+    require_keyring(control, command.keyring_version)
     named = control.tx.row("SELECT node FROM nodes WHERE name = ?", (command.name,))
     if named is not None and named[0] != command.node:
         raise AlreadyExists("meta.node_name_taken", f"another node is named {command.name}")
@@ -104,15 +105,6 @@ def update_node(control: Control, command: UpdateNode, at: At) -> Receipt:
             command.node,
         ),
     )
-    control.touched.add(Part.TOPOLOGY)
-    return Receipt(index=at.index, stamp=at.stamp, existed=True)
-
-
-def seal_keyring(control: Control, command: SealKeyring, at: At) -> Receipt:
-    check_blob(command.sealed_keyring)
-    _require_node(control, command.node)
-    control.tx.run("UPDATE nodes SET sealed_keyring = ? WHERE node = ?", (command.sealed_keyring, command.node))
-    control.tx.run("UPDATE cluster SET keyring_version = max(keyring_version, ?)", (command.keyring_version,))
     control.touched.add(Part.TOPOLOGY)
     return Receipt(index=at.index, stamp=at.stamp, existed=True)
 

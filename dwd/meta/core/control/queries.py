@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from dwd.base.ids import DeviceId, LayoutEpoch, NodeId
 from dwd.meta.core.control.rows import (
     AccessKeyRow,
+    BoxKind,
     BucketRow,
     ClusterRow,
     DeviceRow,
     JoinTokenRow,
     LayoutRow,
+    NamedKeyRow,
     NodeRow,
     RemovedNodeRow,
+    SealedBox,
     SettingRow,
     ShardMap,
     StagedLayoutRow,
@@ -80,6 +83,31 @@ class ListBuckets(Query[BucketsAnswer]):
     """By name after `after`; of one owner unless `owner` is empty."""
 
     owner: str = ""
+    after: str = ""
+    limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedKeysAnswer:
+    keys: tuple[NamedKeyRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListNamedKeys(Query[NamedKeysAnswer]):
+    """All, by name: there are few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxesAnswer:
+    boxes: tuple[SealedBox, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListBoxes(Query[BoxesAnswer]):
+    """What of one kind is sealed with the cluster keyring, by name after `after`."""
+
+    kind: BoxKind
     after: str = ""
     limit: int = 1_000
 

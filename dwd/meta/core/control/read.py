@@ -5,7 +5,7 @@ from __future__ import annotations
 from dwd.base.errors import VersionRefused
 from dwd.base.ids import ClusterId, DeviceId, GroupId, LayoutEpoch, NodeId, ShardEpoch, Stamp
 from dwd.base.policy import Criticality, Tier
-from dwd.meta.core.control import job_queries, queries, read_jobs
+from dwd.meta.core.control import job_queries, keys, queries, read_jobs
 from dwd.meta.core.control.rows import (
     AccessKeyRow,
     AtRest,
@@ -36,7 +36,7 @@ from dwd.meta.core.tx import Reader, Row
 PAGE_MAX = 1_000
 
 
-def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR0911 - a table
+def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR0911, PLR0912 - a table
     """Raises VersionRefused for what is no question to control."""
     match query:
         case queries.GetTopology():
@@ -45,6 +45,10 @@ def answer(reader: Reader, query: Query[object]) -> object:  # noqa: C901, PLR09
             return queries.BucketAnswer(bucket=bucket(reader, query.name))
         case queries.ListBuckets():
             return buckets(reader, query)
+        case queries.ListNamedKeys():
+            return queries.NamedKeysAnswer(keys=keys.named_keys(reader))
+        case queries.ListBoxes():
+            return keys.boxes(reader, query)
         case queries.GetUser():
             return queries.UserAnswer(user=user(reader, query.name))
         case queries.ListUsers():

@@ -205,6 +205,51 @@ class AccessKeyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedKeyRow:
+    """A key that objects may be encrypted with by name."""
+
+    name: str
+    standing: Standing
+    created: Stamp
+    sealed_key: bytes = field(repr=False)
+    """Sealed with the cluster keyring (dwd.security.data_keys)."""
+
+
+class BoxKind(IntEnum):
+    """What in control is sealed with the cluster keyring."""
+
+    AUTHORITY = 0
+    ACCESS_KEY = 1
+    BUCKET = 2
+    NAMED_KEY = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedBox:
+    """`name`: of the access key, bucket or named key; empty for the authority's."""
+
+    kind: BoxKind
+    name: str
+    box: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxChange:
+    kind: BoxKind
+    name: str
+    old: bytes = field(repr=False)
+    new: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedRing:
+    """The keyring in a box that only this node opens."""
+
+    node: NodeId
+    box: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinTokenRow:
     token: str
     """The token's id; the secret half is only in the operator's hands, as a digest here."""

@@ -14,6 +14,7 @@ from dwd.meta.core.control.commands import (
     SetUserState,
     UseJoinToken,
 )
+from dwd.meta.core.control.keys import require_present
 from dwd.meta.core.control.rows import Standing
 from dwd.meta.core.control.state import Control, Part, check_blob, check_name
 from dwd.meta.core.receipt import Receipt
@@ -66,6 +67,7 @@ def delete_user(control: Control, command: DeleteUser, at: At) -> Receipt:
 def create_access_key(control: Control, command: CreateAccessKey, at: At) -> Receipt:
     check_name(command.access_key, "an access key")
     check_blob(command.sealed_secret)
+    require_present(control, command.sealed_secret)
     _require_user(control, command.user)
     if control.tx.row("SELECT 1 FROM access_keys WHERE access_key = ?", (command.access_key,)) is not None:
         raise AlreadyExists("meta.access_key_exists", "the access key is taken")

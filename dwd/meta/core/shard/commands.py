@@ -107,8 +107,10 @@ class CopyInsideShard:
     headers: bytes | None = None
     checksum: str | None = None
     precondition: Precondition = Precondition()
-    sealing: bytes | None = field(default=None, repr=False)
-    """The source's, wrapped anew for this key. None keeps it."""
+    sealing: bytes = field(default=b"", repr=False)
+    """The source's, wrapped anew for this key."""
+    source_sealing: bytes = field(default=b"", repr=False)
+    """What the proposer saw: with another one the blocks have another key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

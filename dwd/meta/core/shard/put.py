@@ -80,7 +80,7 @@ def copy_inside_shard(shard: Shard, command: CopyInsideShard, at: At) -> Receipt
     source = objects.find(shard.tx, command.source_bucket, source_key)
     if source is None:
         raise NotFound("objects.no_such_key", "the source of the copy is not there")
-    if source.etag != command.source_etag:
+    if source.etag != command.source_etag or source.sealing != command.source_sealing:
         raise Conflict("meta.source_changed", "the source of the copy changed meanwhile")
     if command.bucket != command.source_bucket:
         raise InvalidArgument("meta.copy_across_buckets", "each bucket has its own blocks; put the bytes anew")
@@ -90,8 +90,7 @@ def copy_inside_shard(shard: Shard, command: CopyInsideShard, at: At) -> Receipt
         raise InvalidArgument("meta.copy_onto_itself", "a copy onto itself must change the headers")
     headers = source.headers if command.headers is None else command.headers
     checksum = source.checksum if command.checksum is None else command.checksum
-    sealing = source.sealing if command.sealing is None else command.sealing
-    check_sealing(sealing)
+    check_sealing(command.sealing)
     check_facts(size=source.size, etag=source.etag, headers=headers, checksum=checksum)
     old = objects.find(shard.tx, command.bucket, key)
     objects.judge(command.precondition, old)
@@ -109,7 +108,7 @@ def copy_inside_shard(shard: Shard, command: CopyInsideShard, at: At) -> Receipt
         part_count=source.part_count,
         blocks=source.blocks,
         manifest=source.manifest,
-        sealing=sealing,
+        sealing=command.sealing,
     )
     objects.write(shard, command.bucket, key, new, old, at)
     return Receipt(index=at.index, stamp=at.stamp, existed=old is not None, size=source.size)

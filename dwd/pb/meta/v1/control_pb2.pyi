@@ -166,6 +166,25 @@ STANDING_ENABLED: Standing.ValueType  # 0
 STANDING_DISABLED: Standing.ValueType  # 1
 Global___Standing: _TypeAlias = Standing  # noqa: Y015
 
+class _BoxKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BoxKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BoxKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BOX_KIND_AUTHORITY: _BoxKind.ValueType  # 0
+    BOX_KIND_ACCESS_KEY: _BoxKind.ValueType  # 1
+    BOX_KIND_BUCKET: _BoxKind.ValueType  # 2
+    BOX_KIND_NAMED_KEY: _BoxKind.ValueType  # 3
+
+class BoxKind(_BoxKind, metaclass=_BoxKindEnumTypeWrapper): ...
+
+BOX_KIND_AUTHORITY: BoxKind.ValueType  # 0
+BOX_KIND_ACCESS_KEY: BoxKind.ValueType  # 1
+BOX_KIND_BUCKET: BoxKind.ValueType  # 2
+BOX_KIND_NAMED_KEY: BoxKind.ValueType  # 3
+Global___BoxKind: _TypeAlias = BoxKind  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -574,6 +593,109 @@ class AccessKeyRow(_message.Message):
 Global___AccessKeyRow: _TypeAlias = AccessKeyRow  # noqa: Y015
 
 @_typing.final
+class NamedKeyRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    standing: Global___Standing.ValueType
+    created: _builtins.int
+    sealed_key: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        standing: Global___Standing.ValueType = ...,
+        created: _builtins.int = ...,
+        sealed_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "name", b"name", "sealed_key", b"sealed_key", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedKeyRow: _TypeAlias = NamedKeyRow  # noqa: Y015
+
+@_typing.final
+class SealedBox(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
+    kind: Global___BoxKind.ValueType
+    name: _builtins.str
+    box: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        kind: Global___BoxKind.ValueType = ...,
+        name: _builtins.str = ...,
+        box: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedBox: _TypeAlias = SealedBox  # noqa: Y015
+
+@_typing.final
+class BoxChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OLD_FIELD_NUMBER: _builtins.int
+    NEW_FIELD_NUMBER: _builtins.int
+    kind: Global___BoxKind.ValueType
+    name: _builtins.str
+    old: _builtins.bytes
+    new: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        kind: Global___BoxKind.ValueType = ...,
+        name: _builtins.str = ...,
+        old: _builtins.bytes = ...,
+        new: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "new", b"new", "old", b"old"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoxChange: _TypeAlias = BoxChange  # noqa: Y015
+
+@_typing.final
+class SealedRing(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
+    node: _builtins.int
+    box: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        node: _builtins.int = ...,
+        box: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedRing: _TypeAlias = SealedRing  # noqa: Y015
+
+@_typing.final
 class JoinTokenRow(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -754,10 +876,12 @@ class AddNode(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     SEALING_KEY_FIELD_NUMBER: _builtins.int
     SEALED_KEYRING_FIELD_NUMBER: _builtins.int
+    KEYRING_VERSION_FIELD_NUMBER: _builtins.int
     node: _builtins.int
     name: _builtins.str
     sealing_key: _builtins.bytes
     sealed_keyring: _builtins.bytes
+    keyring_version: _builtins.int
     @_builtins.property
     def addresses(self) -> Global___NodeAddresses: ...
     @_builtins.property
@@ -771,10 +895,11 @@ class AddNode(_message.Message):
         domain: Global___Domain | None = ...,
         sealing_key: _builtins.bytes = ...,
         sealed_keyring: _builtins.bytes = ...,
+        keyring_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "name", b"name", "node", b"node", "sealed_keyring", b"sealed_keyring", "sealing_key", b"sealing_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "domain", b"domain", "keyring_version", b"keyring_version", "name", b"name", "node", b"node", "sealed_keyring", b"sealed_keyring", "sealing_key", b"sealing_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -810,31 +935,6 @@ class UpdateNode(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateNode: _TypeAlias = UpdateNode  # noqa: Y015
-
-@_typing.final
-class SealKeyring(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NODE_FIELD_NUMBER: _builtins.int
-    KEYRING_VERSION_FIELD_NUMBER: _builtins.int
-    SEALED_KEYRING_FIELD_NUMBER: _builtins.int
-    node: _builtins.int
-    keyring_version: _builtins.int
-    sealed_keyring: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        node: _builtins.int = ...,
-        keyring_version: _builtins.int = ...,
-        sealed_keyring: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keyring_version", b"keyring_version", "node", b"node", "sealed_keyring", b"sealed_keyring"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SealKeyring: _TypeAlias = SealKeyring  # noqa: Y015
 
 @_typing.final
 class RemoveNode(_message.Message):
@@ -1359,6 +1459,116 @@ class DeleteAccessKey(_message.Message):
 Global___DeleteAccessKey: _TypeAlias = DeleteAccessKey  # noqa: Y015
 
 @_typing.final
+class CreateNamedKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    sealed_key: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sealed_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sealed_key", b"sealed_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateNamedKey: _TypeAlias = CreateNamedKey  # noqa: Y015
+
+@_typing.final
+class SetNamedKeyState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    standing: Global___Standing.ValueType
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        standing: Global___Standing.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNamedKeyState: _TypeAlias = SetNamedKeyState  # noqa: Y015
+
+@_typing.final
+class RotateKeyring(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    RINGS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def rings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedRing]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        rings: _abc.Iterable[Global___SealedRing] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rings", b"rings", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeyring: _TypeAlias = RotateKeyring  # noqa: Y015
+
+@_typing.final
+class RewrapBoxes(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOXES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BoxChange]: ...
+    def __init__(
+        self,
+        *,
+        boxes: _abc.Iterable[Global___BoxChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapBoxes: _TypeAlias = RewrapBoxes  # noqa: Y015
+
+@_typing.final
+class RetireKeys(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    RINGS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def rings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedRing]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        rings: _abc.Iterable[Global___SealedRing] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rings", b"rings", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireKeys: _TypeAlias = RetireKeys  # noqa: Y015
+
+@_typing.final
 class CreateJoinToken(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1456,9 +1666,92 @@ class SetShardMap(_message.Message):
 Global___SetShardMap: _TypeAlias = SetShardMap  # noqa: Y015
 
 @_typing.final
-class Topology(_message.Message):
+class NamedKeysAnswer(_message.Message):
     """Questions and answers."""
 
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedKeyRow]: ...
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___NamedKeyRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedKeysAnswer: _TypeAlias = NamedKeysAnswer  # noqa: Y015
+
+@_typing.final
+class ListNamedKeys(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListNamedKeys: _TypeAlias = ListNamedKeys  # noqa: Y015
+
+@_typing.final
+class BoxesAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOXES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    @_builtins.property
+    def boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedBox]: ...
+    def __init__(
+        self,
+        *,
+        boxes: _abc.Iterable[Global___SealedBox] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoxesAnswer: _TypeAlias = BoxesAnswer  # noqa: Y015
+
+@_typing.final
+class ListBoxes(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    kind: Global___BoxKind.ValueType
+    after: _builtins.str
+    limit: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: Global___BoxKind.ValueType = ...,
+        after: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "kind", b"kind", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBoxes: _TypeAlias = ListBoxes  # noqa: Y015
+
+@_typing.final
+class Topology(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CLUSTER_FIELD_NUMBER: _builtins.int

@@ -98,10 +98,14 @@ class Envelope(_message.Message):
     STAGE_LAYOUT_FIELD_NUMBER: _builtins.int
     DROP_STAGED_LAYOUT_FIELD_NUMBER: _builtins.int
     FENCE_LAYOUTS_FIELD_NUMBER: _builtins.int
+    CREATE_NAMED_KEY_FIELD_NUMBER: _builtins.int
+    SET_NAMED_KEY_STATE_FIELD_NUMBER: _builtins.int
+    ROTATE_KEYRING_FIELD_NUMBER: _builtins.int
+    REWRAP_BOXES_FIELD_NUMBER: _builtins.int
+    RETIRE_KEYS_FIELD_NUMBER: _builtins.int
     INITIALISE_CLUSTER_FIELD_NUMBER: _builtins.int
     ADD_NODE_FIELD_NUMBER: _builtins.int
     UPDATE_NODE_FIELD_NUMBER: _builtins.int
-    SEAL_KEYRING_FIELD_NUMBER: _builtins.int
     REMOVE_NODE_FIELD_NUMBER: _builtins.int
     SET_NODE_LIVENESS_FIELD_NUMBER: _builtins.int
     ADD_DEVICE_FIELD_NUMBER: _builtins.int
@@ -175,13 +179,21 @@ class Envelope(_message.Message):
     @_builtins.property
     def fence_layouts(self) -> _shard_pb2.FenceLayouts: ...
     @_builtins.property
+    def create_named_key(self) -> _control_pb2.CreateNamedKey: ...
+    @_builtins.property
+    def set_named_key_state(self) -> _control_pb2.SetNamedKeyState: ...
+    @_builtins.property
+    def rotate_keyring(self) -> _control_pb2.RotateKeyring: ...
+    @_builtins.property
+    def rewrap_boxes(self) -> _control_pb2.RewrapBoxes: ...
+    @_builtins.property
+    def retire_keys(self) -> _control_pb2.RetireKeys: ...
+    @_builtins.property
     def initialise_cluster(self) -> _control_pb2.InitialiseCluster: ...
     @_builtins.property
     def add_node(self) -> _control_pb2.AddNode: ...
     @_builtins.property
     def update_node(self) -> _control_pb2.UpdateNode: ...
-    @_builtins.property
-    def seal_keyring(self) -> _control_pb2.SealKeyring: ...
     @_builtins.property
     def remove_node(self) -> _control_pb2.RemoveNode: ...
     @_builtins.property
@@ -292,10 +304,14 @@ class Envelope(_message.Message):
         stage_layout: _control_pb2.StageLayout | None = ...,
         drop_staged_layout: _control_pb2.DropStagedLayout | None = ...,
         fence_layouts: _shard_pb2.FenceLayouts | None = ...,
+        create_named_key: _control_pb2.CreateNamedKey | None = ...,
+        set_named_key_state: _control_pb2.SetNamedKeyState | None = ...,
+        rotate_keyring: _control_pb2.RotateKeyring | None = ...,
+        rewrap_boxes: _control_pb2.RewrapBoxes | None = ...,
+        retire_keys: _control_pb2.RetireKeys | None = ...,
         initialise_cluster: _control_pb2.InitialiseCluster | None = ...,
         add_node: _control_pb2.AddNode | None = ...,
         update_node: _control_pb2.UpdateNode | None = ...,
-        seal_keyring: _control_pb2.SealKeyring | None = ...,
         remove_node: _control_pb2.RemoveNode | None = ...,
         set_node_liveness: _control_pb2.SetNodeLiveness | None = ...,
         add_device: _control_pb2.AddDevice | None = ...,
@@ -344,11 +360,11 @@ class Envelope(_message.Message):
         set_bucket_policy: _control_pb2.SetBucketPolicy | None = ...,
         replace_block: _shard_pb2.ReplaceBlock | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "advance_blocks", b"advance_blocks", "apply_layout", b"apply_layout", "ask_job", b"ask_job", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_job", b"create_job", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence", b"fence", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "finish_job", b"finish_job", "hold_fence", b"hold_fence", "initialise_cluster", b"initialise_cluster", "lease_job", b"lease_job", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "replace_block", b"replace_block", "report_job", b"report_job", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_bucket_policy", b"set_bucket_policy", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "sweep_fences", b"sweep_fences", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "advance_blocks", b"advance_blocks", "apply_layout", b"apply_layout", "ask_job", b"ask_job", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_job", b"create_job", "create_join_token", b"create_join_token", "create_named_key", b"create_named_key", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence", b"fence", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "finish_job", b"finish_job", "hold_fence", b"hold_fence", "initialise_cluster", b"initialise_cluster", "lease_job", b"lease_job", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "replace_block", b"replace_block", "report_job", b"report_job", "retire_keys", b"retire_keys", "retire_layouts", b"retire_layouts", "rewrap_boxes", b"rewrap_boxes", "rotate_keyring", b"rotate_keyring", "seal_bucket", b"seal_bucket", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_bucket_policy", b"set_bucket_policy", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_named_key_state", b"set_named_key_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "sweep_fences", b"sweep_fences", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "advance_blocks", b"advance_blocks", "apply_layout", b"apply_layout", "ask_job", b"ask_job", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_job", b"create_job", "create_join_token", b"create_join_token", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence", b"fence", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "finish_job", b"finish_job", "hold_fence", b"hold_fence", "initialise_cluster", b"initialise_cluster", "lease_job", b"lease_job", "lowest", b"lowest", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "replace_block", b"replace_block", "report_job", b"report_job", "retire_layouts", b"retire_layouts", "seal_bucket", b"seal_bucket", "seal_keyring", b"seal_keyring", "sequence", b"sequence", "session", b"session", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_bucket_policy", b"set_bucket_policy", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "sweep_fences", b"sweep_fences", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_upload", b"abort_upload", "ack_gc", b"ack_gc", "add_device", b"add_device", "add_node", b"add_node", "advance_blocks", b"advance_blocks", "apply_layout", b"apply_layout", "ask_job", b"ask_job", "begin_delete_bucket", b"begin_delete_bucket", "cancel_delete_bucket", b"cancel_delete_bucket", "checkpoint", b"checkpoint", "command", b"command", "complete_upload", b"complete_upload", "copy_inside_shard", b"copy_inside_shard", "create_access_key", b"create_access_key", "create_bucket", b"create_bucket", "create_job", b"create_job", "create_join_token", b"create_join_token", "create_named_key", b"create_named_key", "create_upload", b"create_upload", "create_user", b"create_user", "delete_access_key", b"delete_access_key", "delete_object", b"delete_object", "delete_user", b"delete_user", "drain", b"drain", "drop_staged", b"drop_staged", "drop_staged_layout", b"drop_staged_layout", "expire_abandoned", b"expire_abandoned", "fence", b"fence", "fence_layouts", b"fence_layouts", "finish_delete_bucket", b"finish_delete_bucket", "finish_job", b"finish_job", "hold_fence", b"hold_fence", "initialise_cluster", b"initialise_cluster", "lease_job", b"lease_job", "lowest", b"lowest", "put_object", b"put_object", "put_part", b"put_part", "register_session", b"register_session", "remove_node", b"remove_node", "replace_block", b"replace_block", "report_job", b"report_job", "retire_keys", b"retire_keys", "retire_layouts", b"retire_layouts", "rewrap_boxes", b"rewrap_boxes", "rotate_keyring", b"rotate_keyring", "seal_bucket", b"seal_bucket", "sequence", b"sequence", "session", b"session", "set_access_key_state", b"set_access_key_state", "set_bucket_at_rest", b"set_bucket_at_rest", "set_bucket_policy", b"set_bucket_policy", "set_device_draining", b"set_device_draining", "set_device_state", b"set_device_state", "set_named_key_state", b"set_named_key_state", "set_node_liveness", b"set_node_liveness", "set_node_standing", b"set_node_standing", "set_setting", b"set_setting", "set_shard_map", b"set_shard_map", "set_user_state", b"set_user_state", "set_version", b"set_version", "stage_blocks", b"stage_blocks", "stage_layout", b"stage_layout", "sweep_fences", b"sweep_fences", "trim_tombstones", b"trim_tombstones", "unseal_bucket", b"unseal_bucket", "update_block", b"update_block", "update_node", b"update_node", "use_join_token", b"use_join_token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register_session", "checkpoint", "set_version", "set_node_standing", "set_bucket_at_rest", "stage_layout", "drop_staged_layout", "fence_layouts", "initialise_cluster", "add_node", "update_node", "seal_keyring", "remove_node", "set_node_liveness", "add_device", "set_device_state", "set_device_draining", "apply_layout", "retire_layouts", "create_bucket", "begin_delete_bucket", "cancel_delete_bucket", "finish_delete_bucket", "create_user", "set_user_state", "delete_user", "create_access_key", "set_access_key_state", "delete_access_key", "create_join_token", "use_join_token", "set_setting", "set_shard_map", "create_job", "lease_job", "report_job", "finish_job", "ask_job", "put_object", "stage_blocks", "drop_staged", "delete_object", "copy_inside_shard", "create_upload", "put_part", "complete_upload", "abort_upload", "expire_abandoned", "drain", "trim_tombstones", "update_block", "ack_gc", "seal_bucket", "unseal_bucket", "hold_fence", "sweep_fences", "advance_blocks", "set_bucket_policy", "replace_block"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register_session", "checkpoint", "set_version", "set_node_standing", "set_bucket_at_rest", "stage_layout", "drop_staged_layout", "fence_layouts", "create_named_key", "set_named_key_state", "rotate_keyring", "rewrap_boxes", "retire_keys", "initialise_cluster", "add_node", "update_node", "remove_node", "set_node_liveness", "add_device", "set_device_state", "set_device_draining", "apply_layout", "retire_layouts", "create_bucket", "begin_delete_bucket", "cancel_delete_bucket", "finish_delete_bucket", "create_user", "set_user_state", "delete_user", "create_access_key", "set_access_key_state", "delete_access_key", "create_join_token", "use_join_token", "set_setting", "set_shard_map", "create_job", "lease_job", "report_job", "finish_job", "ask_job", "put_object", "stage_blocks", "drop_staged", "delete_object", "copy_inside_shard", "create_upload", "put_part", "complete_upload", "abort_upload", "expire_abandoned", "drain", "trim_tombstones", "update_block", "ack_gc", "seal_bucket", "unseal_bucket", "hold_fence", "sweep_fences", "advance_blocks", "set_bucket_policy", "replace_block"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -359,6 +375,8 @@ class Question(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUCKET_BLOCKS_FIELD_NUMBER: _builtins.int
+    LIST_NAMED_KEYS_FIELD_NUMBER: _builtins.int
+    LIST_BOXES_FIELD_NUMBER: _builtins.int
     GET_TOPOLOGY_FIELD_NUMBER: _builtins.int
     GET_BUCKET_FIELD_NUMBER: _builtins.int
     LIST_BUCKETS_FIELD_NUMBER: _builtins.int
@@ -388,6 +406,10 @@ class Question(_message.Message):
     COUNT_PLACED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bucket_blocks(self) -> _shard_pb2.BucketBlocks: ...
+    @_builtins.property
+    def list_named_keys(self) -> _control_pb2.ListNamedKeys: ...
+    @_builtins.property
+    def list_boxes(self) -> _control_pb2.ListBoxes: ...
     @_builtins.property
     def get_topology(self) -> _control_pb2.GetTopology: ...
     @_builtins.property
@@ -446,6 +468,8 @@ class Question(_message.Message):
         self,
         *,
         bucket_blocks: _shard_pb2.BucketBlocks | None = ...,
+        list_named_keys: _control_pb2.ListNamedKeys | None = ...,
+        list_boxes: _control_pb2.ListBoxes | None = ...,
         get_topology: _control_pb2.GetTopology | None = ...,
         get_bucket: _control_pb2.GetBucket | None = ...,
         list_buckets: _control_pb2.ListBuckets | None = ...,
@@ -474,11 +498,11 @@ class Question(_message.Message):
         get_fences: _shard_pb2.GetFences | None = ...,
         count_placed: _shard_pb2.CountPlaced | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "bucket_blocks", b"bucket_blocks", "changes_page", b"changes_page", "count_placed", b"count_placed", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_fences", b"get_fences", "get_job", b"get_job", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_buckets", b"list_buckets", "list_jobs", b"list_jobs", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "bucket_blocks", b"bucket_blocks", "changes_page", b"changes_page", "count_placed", b"count_placed", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_fences", b"get_fences", "get_job", b"get_job", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_boxes", b"list_boxes", "list_buckets", b"list_buckets", "list_jobs", b"list_jobs", "list_named_keys", b"list_named_keys", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "bucket_blocks", b"bucket_blocks", "changes_page", b"changes_page", "count_placed", b"count_placed", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_fences", b"get_fences", "get_job", b"get_job", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_buckets", b"list_buckets", "list_jobs", b"list_jobs", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_page", b"block_page", "bucket_blocks", b"bucket_blocks", "changes_page", b"changes_page", "count_placed", b"count_placed", "find_blocks", b"find_blocks", "gc_page", b"gc_page", "get_access_key", b"get_access_key", "get_blocks", b"get_blocks", "get_bucket", b"get_bucket", "get_counts", b"get_counts", "get_fences", b"get_fences", "get_job", b"get_job", "get_join_token", b"get_join_token", "get_object", b"get_object", "get_part_bounds", b"get_part_bounds", "get_topology", b"get_topology", "get_upload", b"get_upload", "get_usage", b"get_usage", "get_user", b"get_user", "head_object", b"head_object", "list_access_keys", b"list_access_keys", "list_boxes", b"list_boxes", "list_buckets", b"list_buckets", "list_jobs", b"list_jobs", "list_named_keys", b"list_named_keys", "list_objects", b"list_objects", "list_parts", b"list_parts", "list_uploads", b"list_uploads", "list_users", b"list_users", "question", b"question", "repair_page", b"repair_page"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["bucket_blocks", "get_topology", "get_bucket", "list_buckets", "get_user", "list_users", "get_access_key", "list_access_keys", "get_join_token", "get_job", "list_jobs", "head_object", "get_object", "get_blocks", "get_part_bounds", "list_objects", "get_upload", "list_uploads", "list_parts", "get_usage", "get_counts", "gc_page", "repair_page", "block_page", "find_blocks", "changes_page", "get_fences", "count_placed"]  # noqa: Y015
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["bucket_blocks", "list_named_keys", "list_boxes", "get_topology", "get_bucket", "list_buckets", "get_user", "list_users", "get_access_key", "list_access_keys", "get_join_token", "get_job", "list_jobs", "head_object", "get_object", "get_blocks", "get_part_bounds", "list_objects", "get_upload", "list_uploads", "list_parts", "get_usage", "get_counts", "gc_page", "repair_page", "block_page", "find_blocks", "changes_page", "get_fences", "count_placed"]  # noqa: Y015
     _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
 
@@ -488,6 +512,8 @@ Global___Question: _TypeAlias = Question  # noqa: Y015
 class Answer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    NAMED_KEYS_ANSWER_FIELD_NUMBER: _builtins.int
+    BOXES_ANSWER_FIELD_NUMBER: _builtins.int
     TOPOLOGY_FIELD_NUMBER: _builtins.int
     BUCKET_ANSWER_FIELD_NUMBER: _builtins.int
     BUCKET_BLOCKS_ANSWER_FIELD_NUMBER: _builtins.int
@@ -513,6 +539,10 @@ class Answer(_message.Message):
     CHANGES_ANSWER_FIELD_NUMBER: _builtins.int
     FENCES_ANSWER_FIELD_NUMBER: _builtins.int
     PLACED_COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def named_keys_answer(self) -> _control_pb2.NamedKeysAnswer: ...
+    @_builtins.property
+    def boxes_answer(self) -> _control_pb2.BoxesAnswer: ...
     @_builtins.property
     def topology(self) -> _control_pb2.Topology: ...
     @_builtins.property
@@ -566,6 +596,8 @@ class Answer(_message.Message):
     def __init__(
         self,
         *,
+        named_keys_answer: _control_pb2.NamedKeysAnswer | None = ...,
+        boxes_answer: _control_pb2.BoxesAnswer | None = ...,
         topology: _control_pb2.Topology | None = ...,
         bucket_answer: _control_pb2.BucketAnswer | None = ...,
         bucket_blocks_answer: _shard_pb2.BucketBlocksAnswer | None = ...,
@@ -592,11 +624,11 @@ class Answer(_message.Message):
         fences_answer: _shard_pb2.FencesAnswer | None = ...,
         placed_counts: _shard_pb2.PlacedCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "bucket_answer", b"bucket_answer", "bucket_blocks_answer", b"bucket_blocks_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "fences_answer", b"fences_answer", "gc_answer", b"gc_answer", "job_answer", b"job_answer", "jobs_answer", b"jobs_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "placed_counts", b"placed_counts", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "boxes_answer", b"boxes_answer", "bucket_answer", b"bucket_answer", "bucket_blocks_answer", b"bucket_blocks_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "fences_answer", b"fences_answer", "gc_answer", b"gc_answer", "job_answer", b"job_answer", "jobs_answer", b"jobs_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "named_keys_answer", b"named_keys_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "placed_counts", b"placed_counts", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "bucket_answer", b"bucket_answer", "bucket_blocks_answer", b"bucket_blocks_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "fences_answer", b"fences_answer", "gc_answer", b"gc_answer", "job_answer", b"job_answer", "jobs_answer", b"jobs_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "placed_counts", b"placed_counts", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key_answer", b"access_key_answer", "access_keys_answer", b"access_keys_answer", "answer", b"answer", "block_page_answer", b"block_page_answer", "blocks_answer", b"blocks_answer", "boxes_answer", b"boxes_answer", "bucket_answer", b"bucket_answer", "bucket_blocks_answer", b"bucket_blocks_answer", "buckets_answer", b"buckets_answer", "changes_answer", b"changes_answer", "fences_answer", b"fences_answer", "gc_answer", b"gc_answer", "job_answer", b"job_answer", "jobs_answer", b"jobs_answer", "join_token_answer", b"join_token_answer", "list_answer", b"list_answer", "named_keys_answer", b"named_keys_answer", "object_answer", b"object_answer", "part_bounds_answer", b"part_bounds_answer", "parts_answer", b"parts_answer", "placed_counts", b"placed_counts", "shard_counts", b"shard_counts", "topology", b"topology", "upload_answer", b"upload_answer", "uploads_answer", b"uploads_answer", "usage_answer", b"usage_answer", "user_answer", b"user_answer", "users_answer", b"users_answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["topology", "bucket_answer", "bucket_blocks_answer", "buckets_answer", "user_answer", "users_answer", "access_key_answer", "access_keys_answer", "join_token_answer", "job_answer", "jobs_answer", "object_answer", "blocks_answer", "part_bounds_answer", "list_answer", "upload_answer", "uploads_answer", "parts_answer", "usage_answer", "shard_counts", "gc_answer", "block_page_answer", "changes_answer", "fences_answer", "placed_counts"]  # noqa: Y015
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["named_keys_answer", "boxes_answer", "topology", "bucket_answer", "bucket_blocks_answer", "buckets_answer", "user_answer", "users_answer", "access_key_answer", "access_keys_answer", "join_token_answer", "job_answer", "jobs_answer", "object_answer", "blocks_answer", "part_bounds_answer", "list_answer", "upload_answer", "uploads_answer", "parts_answer", "usage_answer", "shard_counts", "gc_answer", "block_page_answer", "changes_answer", "fences_answer", "placed_counts"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 

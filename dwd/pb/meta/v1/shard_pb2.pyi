@@ -603,6 +603,7 @@ class CopyInsideShard(_message.Message):
     CHECKSUM_FIELD_NUMBER: _builtins.int
     PRECONDITION_FIELD_NUMBER: _builtins.int
     SEALING_FIELD_NUMBER: _builtins.int
+    SOURCE_SEALING_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     key: _builtins.str
     bucket_epoch: _builtins.int
@@ -612,6 +613,7 @@ class CopyInsideShard(_message.Message):
     headers: _builtins.bytes
     checksum: _builtins.str
     sealing: _builtins.bytes
+    source_sealing: _builtins.bytes
     @_builtins.property
     def precondition(self) -> Global___Precondition: ...
     def __init__(
@@ -626,24 +628,21 @@ class CopyInsideShard(_message.Message):
         headers: _builtins.bytes | None = ...,
         checksum: _builtins.str | None = ...,
         precondition: Global___Precondition | None = ...,
-        sealing: _builtins.bytes | None = ...,
+        sealing: _builtins.bytes = ...,
+        source_sealing: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "_sealing", b"_sealing", "checksum", b"checksum", "headers", b"headers", "precondition", b"precondition", "sealing", b"sealing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "checksum", b"checksum", "headers", b"headers", "precondition", b"precondition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "_sealing", b"_sealing", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "headers", b"headers", "key", b"key", "precondition", b"precondition", "sealing", b"sealing", "source_bucket", b"source_bucket", "source_etag", b"source_etag", "source_key", b"source_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "_headers", b"_headers", "bucket", b"bucket", "bucket_epoch", b"bucket_epoch", "checksum", b"checksum", "headers", b"headers", "key", b"key", "precondition", b"precondition", "sealing", b"sealing", "source_bucket", b"source_bucket", "source_etag", b"source_etag", "source_key", b"source_key", "source_sealing", b"source_sealing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checksum: _TypeAlias = _typing.Literal["checksum"]  # noqa: Y015
     _WhichOneofArgType__checksum: _TypeAlias = _typing.Literal["_checksum", b"_checksum"]  # noqa: Y015
     _WhichOneofReturnType__headers: _TypeAlias = _typing.Literal["headers"]  # noqa: Y015
     _WhichOneofArgType__headers: _TypeAlias = _typing.Literal["_headers", b"_headers"]  # noqa: Y015
-    _WhichOneofReturnType__sealing: _TypeAlias = _typing.Literal["sealing"]  # noqa: Y015
-    _WhichOneofArgType__sealing: _TypeAlias = _typing.Literal["_sealing", b"_sealing"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__checksum) -> _WhichOneofReturnType__checksum | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__headers) -> _WhichOneofReturnType__headers | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__sealing) -> _WhichOneofReturnType__sealing | None: ...
 
 Global___CopyInsideShard: _TypeAlias = CopyInsideShard  # noqa: Y015
 
