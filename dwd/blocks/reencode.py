@@ -3,7 +3,8 @@
 The new fragments get a block id of their own, with the stamp of now: fragments of two profiles never share an id, on no
 device and at no time, and the rules for what the orphan sweep may take are those of any new block. Only when all of
 them are durable the row changes, by compare-and-swap; from then on whoever names the old block finds the new one
-(dwd.meta.core.shard.blocks), and the old one's fragments are the collector's. What does not come to that is given up.
+(dwd.meta.core.shard.blocks), and the old one's fragments are the collector's. What metadata certainly did not take is
+given up; what it may have taken is left to the orphan sweep.
 
 Readers that looked up the old row read its fragments until the collector's delay is over, and then look again
 (dwd.objects.read).
@@ -11,13 +12,12 @@ Readers that looked up the old row read its fragments until the collector's dela
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import Enum
 
 from dwd.base.blocks import StoredBlock
-from dwd.base.errors import Conflict, Corrupt, NotFound, OutcomeUnknown
+from dwd.base.errors import Conflict, Corrupt, DwError, InvariantViolation, NotFound, OutcomeUnknown
 from dwd.base.ids import GroupId
 from dwd.blocks.core.profiles import Profile, parse_scheme
 from dwd.blocks.ports import Owner
@@ -68,11 +68,11 @@ class Reencoder:
         )
         try:
             await commit(old, new)
-        except (OutcomeUnknown, asyncio.CancelledError):
-            raise  # the row may name them: if not, the orphan sweep finds them
-        except BaseException as error:
+        except (OutcomeUnknown, LeaseLost, InvariantViolation):
+            raise  # the row may name the new block: if it does not, the orphan sweep finds its fragments
+        except DwError as error:
             self._store.discard((new,))
-            if isinstance(error, (NotFound, Conflict)) and not isinstance(error, LeaseLost):
+            if isinstance(error, (NotFound, Conflict)):
                 return Anew.GONE
             raise
         _REENCODED.add(1, scheme=new.profile)

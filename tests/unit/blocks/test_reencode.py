@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dwd.base.blocks import StoredBlock
-from dwd.base.errors import Busy, Conflict, DwError, NotFound, OutcomeUnknown, Unavailable
+from dwd.base.errors import Busy, Conflict, DwError, InvariantViolation, NotFound, OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId, NodeId
 from dwd.base.policy import Policy
 from dwd.blocks.core.profiles import parse_scheme
@@ -138,7 +138,9 @@ async def fragments_of(cluster: MemoryCluster, *blocks: StoredBlock) -> int:
     [
         (NotFound("meta.no_such_block", "deleted"), Anew.GONE, False),
         (Conflict("meta.block_changed", "repaired"), Anew.GONE, False),
-        (LeaseLost("job.lease_lost", "another runs it"), None, False),
+        (LeaseLost("job.lease_lost", "another runs it"), None, True),
+        (InvariantViolation("a bug"), None, True),
+        (ValueError("a bug"), None, True),
         (Unavailable("raft.no_leader", "later"), None, False),
         (OutcomeUnknown("raft.outcome_unknown", "perhaps"), None, True),
         (asyncio.CancelledError(), None, True),
