@@ -123,7 +123,7 @@ class UndrainKind:
         while not self._is_placed(details):
             if not await self._mover.is_standing(details.node_id, NodeStanding.ACTIVE):
                 raise Conflict("node.drained_again", f"{details.name} was drained again or removed meanwhile")
-            await job.report(blocker="waiting for a layout with its devices: `dwctl layout show`")
+            await job.report(blocker="a layout with its devices: `dwctl layout show`")
             await job.wait(POLL_SECONDS)
 
     def _is_placed(self, details: Details) -> bool:

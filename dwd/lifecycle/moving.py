@@ -139,7 +139,7 @@ class Mover:
         takers = [view.device for view in self._survey.topology.devices().values() if view.placed]
         if takers and all(device in spaces and spaces[device].free == 0 for device in takers):
             return "no device has room"
-        return "waiting for the blocks' repair: `dwctl heal status`"
+        return "the repair of blocks: `dwctl heal status`"
 
     def _given_up(self, node: NodeId) -> bool:
         views = self._survey.topology.devices().values()
