@@ -195,6 +195,10 @@ class MetaClient:
         """For `staged` of StageBlocks and PutPart."""
         return self._rng.bits(ID_BITS) | 1
 
+    def leave(self, seconds: float) -> None:
+        """The node stops: calls that found no leader within `seconds` fail then, whatever their deadline."""
+        self._router.leave(seconds)
+
     def close(self) -> None:
         self._router.close()
 

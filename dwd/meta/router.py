@@ -61,6 +61,11 @@ class Router:
         self._lagging: dict[GroupId, float] = {}
         """Until when the local copy is passed over."""
         self._watched: dict[GroupId, Callable[[], None]] = {}
+        self._leaves_at = float("inf")
+
+    def leave(self, seconds: float) -> None:
+        """The node stops: from then on nobody waits for a leader that may never come."""
+        self._leaves_at = self._clock.monotonic() + seconds
 
     def close(self) -> None:
         for stop in self._watched.values():
@@ -159,7 +164,7 @@ class Router:
             return
         longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2 ** min(attempts.count, 8))
         pause = self._rng.uniform(longest / 2, longest)
-        if self._clock.monotonic() + pause >= deadline:
+        if self._clock.monotonic() + pause >= min(deadline, self._leaves_at):
             if ambiguous:
                 raise OutcomeUnknown(
                     "meta.outcome_unknown", f"group {group} gave no answer in time; the command may still take effect"

@@ -74,6 +74,7 @@ class Daemon:
         upkeep = await stack.enter_async_context(Upkeep.open(around, network, storage, metadata))
         listeners = await stack.enter_async_context(Listeners.open(around, network, metadata, upkeep, lag))
         self._listeners = listeners
+        stack.callback(metadata.leave)
         bootstrap = load_bootstrap(around.paths, around.identity)
         if bootstrap is not None:
             await found_groups(metadata.host, around.identity, bootstrap, around.rng)

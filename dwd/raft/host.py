@@ -276,6 +276,12 @@ class Host(HostView):
         self._transfers.cancel(group)
         await self._lifecycle.reseat(group, last=last, voter=voter, term=term)
 
+    def fail_waiting(self) -> None:
+        """Proposals and reads that wait now fail as when the host stops: it is about to, and a quorum may be gone."""
+        for group, replica in self._engine.replicas.items():
+            replica.proposals.close(stopped(group))
+            replica.reads.close(stopped(group))
+
     def give_up(self, group: GroupId) -> None:
         """The group goes on elsewhere without the replica here, which may be replaced at any time."""
         self._lifecycle.give_up(group)

@@ -172,6 +172,15 @@ async def test_setting_is_refused_when_worker_or_node_is_unknown(working: AdminC
         assert caught.value.code == code
 
 
+async def test_setting_reaches_every_other_node_when_one_does_not_answer(working: AdminCluster) -> None:
+    """The one that is away comes first."""
+    working.rows.insert(0, working.rows.pop())
+    with pytest.raises(Unavailable) as caught:
+        await workers.set_worker(working.nodes[1].context, setting(pace=0.0))
+    assert "n3" in caught.value.message
+    assert [working.nodes[n].workers.snapshot()[0].pace for n in (1, 2)] == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("pace", [-1.0, float("inf"), float("nan")])
 async def test_pace_is_refused_before_any_node_took_it_when_out_of_range(working: AdminCluster, pace: float) -> None:
     with pytest.raises(InvalidArgument) as caught:

@@ -167,3 +167,19 @@ async def test_waiting_for_a_session_ends_at_the_callers_own_deadline() -> None:
             await proposer.propose(GROUP, HEAD, deadline=soon(0.1))
     await tasks.close()
     assert patient.cancelled()
+
+
+async def test_nobody_waits_for_a_leader_when_the_node_stops() -> None:
+    asking = router(Script(NotLeader("x", "nobody leads", leader_node=0)))
+    tasks = Tasks("test", lambda name, error: None)
+    waiting = [
+        tasks.spawn(asking.propose(GROUP, b"", deadline=soon(60)), name="propose"),
+        tasks.spawn(asking.answer(GROUP, HeadObject(bucket="b", key="k"), deadline=soon(60)), name="answer"),
+    ]
+    await asyncio.sleep(0)
+    asking.leave(0.1)
+    async with asyncio.timeout(5):
+        for task in waiting:
+            with pytest.raises(Unavailable):
+                await task
+    await tasks.close()

@@ -6,8 +6,11 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from dwd.base.errors import OutcomeUnknown, Unavailable
 from dwd.base.ids import GroupId
-from tests.twins.raft_cluster import FAST, GROUP, TestCluster, until
+from tests.twins.raft_cluster import FAST, GROUP, TestCluster, soon, until
 
 OTHER = GroupId(2)
 
@@ -53,3 +56,18 @@ async def test_stopping_ends_when_nobody_is_left_to_lead(tmp_path: Path) -> None
         cluster.network.isolate(leader.id)
         async with asyncio.timeout(20):
             await leader.stop(hand_over=True)
+
+
+async def test_proposals_that_wait_for_a_quorum_that_is_gone_fail_when_the_node_begins_to_stop(tmp_path: Path) -> None:
+    async with TestCluster(tmp_path, 3) as cluster:
+        leader = await cluster.leader()
+        await cluster.put("a", "1")
+        for node in cluster.nodes:
+            if node is not leader:
+                await node.stop()
+        proposed = cluster.spawn(leader.host.propose(GROUP, b"a=2", deadline=soon(60)))
+        await until(lambda: len(leader.host._engine.replicas[GROUP].proposals) > 0, "the proposal to wait")
+        leader.host.fail_waiting()
+        async with asyncio.timeout(5):
+            with pytest.raises((OutcomeUnknown, Unavailable)):
+                await proposed
