@@ -26,7 +26,9 @@ class File(Protocol):
         ...
 
     def sync(self) -> None:
-        """Fdatasync. When it raises, the caller must not believe any earlier unsynced write, nor sync again."""
+        """Fdatasync. When it raises, the caller must not believe any earlier unsynced write, nor sync again. Raises
+        StorageFailed too when no name leads to the file any more: what was written would be gone with the process.
+        """
         ...
 
     def allocate(self, length: int) -> None:
@@ -37,14 +39,22 @@ class File(Protocol):
 
     def size(self) -> int: ...
 
+    def drop_cache(self, offset: int, length: int) -> None:
+        """The next read of these bytes comes from the device, if they were synced; a hint, never an error. `length` 0:
+        to the end.
+        """
+        ...
+
     def close(self) -> None: ...
 
 
 class Files(Protocol):
     """A file system. A created, removed or replaced name is durable after `sync_directory` of its parent."""
 
-    def open(self, path: Path, *, create: bool = False) -> File:
-        """Open for reading and writing. Raises StorageFailed if it is not there and `create` is False."""
+    def open(self, path: Path, *, create: bool = False, writable: bool = True) -> File:
+        """Open for reading and, unless told otherwise, writing. Raises StorageFailed if it is not there and `create` is
+        False.
+        """
         ...
 
     def read(self, path: Path) -> bytes: ...
@@ -71,4 +81,8 @@ class Files(Protocol):
 
     def free_bytes(self, path: Path) -> tuple[int, int]:
         """(available, total) bytes of the file system holding `path`."""
+        ...
+
+    def is_read_only(self, path: Path) -> bool:
+        """Whether the file system holding `path` takes no writes now."""
         ...

@@ -73,6 +73,9 @@ class OsFile:
     def sync(self) -> None:
         with _translating("syncing", self._path):
             os.fdatasync(self._descriptor)
+            linked = os.fstat(self._descriptor).st_nlink
+        if not linked:
+            raise StorageFailed("storage.failed", f"ENOENT: {self._path} was removed while in use", errno="ENOENT")
 
     def allocate(self, length: int) -> None:
         with _translating("allocating", self._path):
@@ -88,6 +91,10 @@ class OsFile:
         with _translating("measuring", self._path):
             return os.fstat(self._descriptor).st_size
 
+    def drop_cache(self, offset: int, length: int) -> None:
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         """Closing twice is harmless: the number may long belong to another file."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -99,8 +106,8 @@ class OsFile:
 class OsFiles:
     """The operating system's file system."""
 
-    def open(self, path: Path, *, create: bool = False) -> File:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    def open(self, path: Path, *, create: bool = False, writable: bool = True) -> File:
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         with _translating("opening", path):
             return OsFile(os.open(path, flags, 0o640), path)
 
@@ -116,7 +123,8 @@ class OsFiles:
             return sorted(entry.name for entry in path.iterdir())
 
     def exists(self, path: Path) -> bool:
-        return path.exists()
+        with _translating("looking for", path):
+            return path.exists()
 
     def make_directory(self, path: Path) -> None:
         missing = [part for part in (path, *path.parents) if not part.exists()]
@@ -145,6 +153,10 @@ class OsFiles:
         with _translating("measuring", path):
             found = os.statvfs(path)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+    def is_read_only(self, path: Path) -> bool:
+        with _translating("measuring", path):
+            return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def write_durably(files: Files, path: Path, content: Buffer) -> None:

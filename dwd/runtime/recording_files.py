@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dwd.base.errors import StorageFailed
 from dwd.runtime.files import Buffer, File
 from dwd.runtime.os_files import OsFiles, write_durably
 from dwd.runtime.undo_log import FileUndo, UndoLog
@@ -17,12 +18,12 @@ class RecordingFiles:
         self._undo = undo
         self._inner = OsFiles()
 
-    def open(self, path: Path, *, create: bool = False) -> File:
+    def open(self, path: Path, *, create: bool = False, writable: bool = True) -> File:
         creating = create and not path.exists()
         if creating:
             self._undo.created(path)
-        file = self._inner.open(path, create=create)
-        return _RecordingFile(file, self._undo.file(path))
+        file = self._inner.open(path, create=create, writable=writable)
+        return _RecordingFile(file, self._undo.file(path), path)
 
     def read(self, path: Path) -> bytes:
         return self._inner.read(path)
@@ -56,11 +57,15 @@ class RecordingFiles:
     def free_bytes(self, path: Path) -> tuple[int, int]:
         return self._inner.free_bytes(path)
 
+    def is_read_only(self, path: Path) -> bool:
+        return self._inner.is_read_only(path)
+
 
 class _RecordingFile:
-    def __init__(self, inner: File, undo: FileUndo) -> None:
+    def __init__(self, inner: File, undo: FileUndo, path: Path) -> None:
         self._inner = inner
         self._undo = undo
+        self._path = path
 
     def write_at(self, offset: int, buffers: Sequence[Buffer]) -> int:
         with self._undo.lock:
@@ -74,6 +79,8 @@ class _RecordingFile:
         with self._undo.lock:
             self._inner.sync()
             self._undo.synced()
+        if not self._path.exists():  # its bytes live on in the undo log, under another name
+            raise StorageFailed("storage.failed", f"ENOENT: {self._path} was removed while in use", errno="ENOENT")
 
     def allocate(self, length: int) -> None:
         with self._undo.lock:
@@ -87,6 +94,9 @@ class _RecordingFile:
 
     def size(self) -> int:
         return self._inner.size()
+
+    def drop_cache(self, offset: int, length: int) -> None:
+        self._inner.drop_cache(offset, length)
 
     def close(self) -> None:
         self._inner.close()

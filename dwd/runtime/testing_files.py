@@ -33,7 +33,8 @@ class MemoryFiles:
         self._changes: list[NameChange] = []
         self._directories: set[Path] = {Path("/")}
 
-    def open(self, path: Path, *, create: bool = False) -> File:
+    def open(self, path: Path, *, create: bool = False, writable: bool = True) -> File:
+        del writable
         with self.lock:
             inode = self._names.get(path)
             if inode is None:
@@ -92,6 +93,10 @@ class MemoryFiles:
         del path
         return max(0, self.capacity_bytes - self.used_bytes()), self.capacity_bytes
 
+    def is_read_only(self, path: Path) -> bool:
+        del path
+        return False
+
     def used_bytes(self) -> int:
         with self.lock:
             return sum(len(inode.seen) for inode in {id(i): i for i in self._names.values()}.values())
@@ -126,6 +131,9 @@ class MemoryFiles:
     def _change(self, change: NameChange) -> None:
         apply_names(self._names, change)
         self._changes.append(change)
+
+    def is_linked(self, inode: Inode) -> bool:
+        return any(named is inode for named in self._names.values())
 
     def _inode(self, path: Path) -> Inode:
         inode = self._names.get(path)
@@ -169,6 +177,8 @@ class _MemoryFile:
             for change in inode.unsynced:
                 apply_content(inode.durable, change)
             inode.unsynced = []
+            if not self._files.is_linked(inode):
+                raise _missing(self._path)
 
     def allocate(self, length: int) -> None:
         with self._files.lock:
@@ -187,6 +197,9 @@ class _MemoryFile:
         with self._files.lock:
             self._check()
             return len(self._inode.seen)
+
+    def drop_cache(self, offset: int, length: int) -> None:
+        """What is seen here is what the device has."""
 
     def close(self) -> None:
         self._closed = True
@@ -220,19 +233,25 @@ class FaultyFiles:
         self.failing_writes = 0
         """How many of the next writes fail, half done."""
         self.read_fails = False
+        self.failing_ranges: dict[Path, tuple[int, int]] = {}
+        """Sectors that cannot be read: offsets from, to."""
+        self.read_only = False
+        """The file system was remounted: reads go on."""
         self.before_sync: Callable[[], None] | None = None
         """Called before every sync of a file: wait in it for a slow device."""
         self.read_flips: dict[Path, dict[int, int]] = {}
         """Masks by path and offset, applied to what is read."""
 
-    def open(self, path: Path, *, create: bool = False) -> File:
+    def open(self, path: Path, *, create: bool = False, writable: bool = True) -> File:
         self.check()
+        if writable and self.read_only:
+            raise _refused(f"opening {path}")
         if create and not self.inner.exists(path):
             self.step()
-        return _FaultyFile(self, self.inner.open(path, create=create), path)
+        return _FaultyFile(self, self.inner.open(path, create=create, writable=writable), path)
 
     def read(self, path: Path) -> bytes:
-        file = self.open(path)
+        file = self.open(path, writable=False)
         try:
             return file.read_at(0, file.size())
         finally:
@@ -268,6 +287,9 @@ class FaultyFiles:
         available, total = self.inner.free_bytes(path)
         return (available if self.space_bytes is None else min(available, self.space_bytes)), total
 
+    def is_read_only(self, path: Path) -> bool:
+        return self.read_only or self.inner.is_read_only(path)
+
     def check(self) -> None:
         if self.dead:
             raise _failed("the machine stopped")
@@ -275,6 +297,8 @@ class FaultyFiles:
     def step(self) -> None:
         """Count a changing operation. Raises StorageFailed when it is one too many."""
         self.check()
+        if self.read_only:
+            raise _refused("writing")
         if self.steps is not None:
             if self.steps == 0:
                 self.dead = True
@@ -319,7 +343,8 @@ class _FaultyFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         self._files.check()
-        if self._files.read_fails:
+        begin, end = self._files.failing_ranges.get(self._path, (0, 0))
+        if self._files.read_fails or offset < end and begin < offset + length:
             raise _failed(f"reading {self._path}")
         content = bytearray(self._inner.read_at(offset, length))
         for at, mask in self._files.read_flips.get(self._path, {}).items():
@@ -352,12 +377,19 @@ class _FaultyFile:
         self._files.check()
         return self._inner.size()
 
+    def drop_cache(self, offset: int, length: int) -> None:
+        self._inner.drop_cache(offset, length)
+
     def close(self) -> None:
         self._inner.close()
 
 
 def _missing(path: Path) -> StorageFailed:
     return StorageFailed("storage.failed", f"ENOENT: {path}", errno=errno.errorcode[errno.ENOENT])
+
+
+def _refused(doing: str) -> StorageFailed:
+    return StorageFailed("storage.failed", f"EROFS while {doing}", errno=errno.errorcode[errno.EROFS])
 
 
 def _failed(doing: str) -> StorageFailed:

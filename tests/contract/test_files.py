@@ -122,3 +122,28 @@ def test_names_follow_creation_rename_and_removal(files: Files, directory: Path)
 def test_free_bytes_are_part_of_the_total(files: Files, directory: Path) -> None:
     available, total = files.free_bytes(directory)
     assert 0 <= available <= total
+
+
+def test_a_sync_fails_when_the_file_was_removed_meanwhile(files: Files, directory: Path) -> None:
+    file = files.open(directory / "f", create=True)
+    file.write_at(0, [b"abc"])
+    file.sync()
+    files.remove(directory / "f")
+    file.write_at(3, [b"def"])
+    with pytest.raises(StorageFailed):
+        file.sync()
+
+
+def test_bytes_are_the_same_when_the_cache_was_dropped(files: Files, directory: Path) -> None:
+    file = files.open(directory / "f", create=True)
+    file.write_at(0, [b"abc" * 5000])
+    file.sync()
+    file.drop_cache(0, 0)
+    file.drop_cache(4096, 10)
+    assert file.read_at(0, 20_000) == b"abc" * 5000
+
+
+def test_a_file_is_read_when_it_is_not_opened_for_writing(files: Files, directory: Path) -> None:
+    files.write_durably(directory / "f", b"abc")
+    assert files.open(directory / "f", writable=False).read_at(0, 10) == b"abc"
+    assert not files.is_read_only(directory)
