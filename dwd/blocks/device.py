@@ -2,163 +2,66 @@
 
 Layout of the directory:
 
-    dwd-device.json    the marker: {"format": 1, "cluster", "device", "journal"} - without it nothing is ever written
+    dwd-device.json    the marker (dwd.blocks.marker): without it nothing is ever written
     lock               flocked by the daemon that uses it
     volumes/           volume-0000000001 ...
-    index.sqlite       a cache of the volumes, rebuilt when lost
+    index.sqlite       a cache of the volumes, rebuilt when lost or damaged
+    scrub.json         how far scrubbing came (dwd.blocks.scrub)
 
-Hazard: an unmounted disk leaves an empty directory behind. Writing there would fill the root disk and lose the data
-once the mount comes back, so a missing marker means *failed*; only `format_device`, called on purpose, makes one.
+What goes wrong, and what then:
+
+    a sync or a write fails            FAILED: nobody knows what the disk holds; nothing is written until a restart
+    reads fail at READ_ERRORS_MAX places   FAILED; the fragments met before count as corrupt, and repair replaces them
+    the marker is gone, or another's   FAILED, until the directory is back
+    the file system takes no writes    READ_ONLY: reads go on
+    the index is damaged               REBUILDING from the volumes, then OPEN again
+    the disk is full                   writes are refused from the reserve on; reads, deletes, repair go on
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TypeVar
 
 import structlog
 
-from dwd.base.clock import Clock, Rng
-from dwd.base.errors import (
-    AlreadyExists,
-    Conflict,
-    Corrupt,
-    DwError,
-    NoSpace,
-    NotFound,
-    StorageFailed,
-    Unavailable,
-    VersionRefused,
-)
-from dwd.base.ids import ID_BITS, BlockId, ClusterId, DeviceId, LayoutEpoch, hex_id, parse_hex_id
+from dwd.base.clock import Clock
+from dwd.base.errors import Conflict, Corrupt, DwError, NoSpace, NotFound, StorageFailed, Unavailable
+from dwd.base.ids import BlockId, DeviceId, LayoutEpoch, hex_id
+from dwd.blocks.device_facts import DeviceOptions, DeviceState, DeviceStats
+from dwd.blocks.device_index import IndexPlace
 from dwd.blocks.fragments import CopyKey, Fetched, HeldFragment, PutFragment
+from dwd.blocks.marker import Lock, Marker, read_marker
 from dwd.blocks.volumes.fragment import FragmentKey
-from dwd.blocks.volumes.index import FragmentIndex
-from dwd.blocks.volumes.volumes import ALLOCATE_BYTES, VOLUME_BYTES, Volumes
-from dwd.journal.frames import Position
-from dwd.journal.segments import JOURNAL_ID_BYTES
+from dwd.blocks.volumes.index import FragmentIndex, IndexDamaged
+from dwd.blocks.volumes.volumes import Volumes
+from dwd.observability import metrics
 from dwd.runtime.files import Files
 
-MARKER = "dwd-device.json"
-FORMAT = 1
-RESERVE_SHARE = 0.05
-"""Of the file system: below it clients' writes are refused."""
 REPAIR_RESERVE_SHARE = 0.01
 """Below it repair's writes are refused too; deletions and compaction go on."""
 REPAIRED_MAX = 1_000_000
 """Fragments written by repair that are remembered until the device is closed."""
 SPACE_SECONDS = 1.0
-"""How long a look at the free space is believed."""
+"""How long a look at the free space and the marker is believed."""
+READ_ERRORS_MAX = 3
+"""Fragments that may prove unreadable before the device is taken out: one bad sector is no dead disk."""
+CLOSE_SECONDS = 10.0
+"""A disk that hangs must not keep the daemon from stopping."""
 
+_ERRORS = metrics.counter("dwd.blocks.device_errors", "I/O errors of devices", "{error}")
 _log = structlog.get_logger("dwd.blocks")
 
-
-class DeviceState(Enum):
-    OPEN = "open"
-    FAILED = "failed"
-    CLOSED = "closed"
-
-
-class Lock(Protocol):
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marker:
-    cluster: ClusterId
-    device: DeviceId
-    journal: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceStats:
-    device: DeviceId
-    path: str
-    state: DeviceState
-    reason: str
-    available_bytes: int
-    total_bytes: int
-    fragments: int
-    live_bytes: int
-
-
-def read_marker(files: Files, path: Path, cluster: ClusterId) -> Marker:
-    """Raises StorageFailed blocks.device_missing (no directory or marker), Corrupt, VersionRefused (other cluster)."""
-    if not files.exists(path / MARKER):
-        raise StorageFailed(
-            "blocks.device_missing",
-            f"{path} holds no {MARKER}: not mounted, or never formatted",
-            hint="mount the disk; to use an empty directory as a new device, let the node adopt it",
-        )
-    try:
-        raw = json.loads(files.read(path / MARKER))
-        marker = Marker(
-            cluster=ClusterId(raw["cluster"]), device=DeviceId(parse_hex_id(raw["device"])),
-            journal=bytes.fromhex(raw["journal"]),
-        )  # fmt: skip
-        version = int(raw["format"])
-    except (ValueError, KeyError, TypeError, DwError) as error:
-        raise Corrupt("blocks.device_marker", f"{path / MARKER} cannot be read") from error
-    if version > FORMAT:
-        raise VersionRefused("blocks.device_format", f"{path} has format {version}, this daemon reads up to {FORMAT}")
-    if marker.cluster != cluster:
-        raise VersionRefused(
-            "blocks.device_cluster",
-            f"{path} belongs to cluster {marker.cluster}, this node to {cluster}",
-            hint="check the device path, or empty the directory if its data is not needed",
-        )
-    return marker
-
-
-def format_device(files: Files, path: Path, cluster: ClusterId, rng: Rng) -> Marker:
-    """Make an empty (or new) directory a device of a new id. Raises AlreadyExists: there is something in it."""
-    if files.exists(path) and [name for name in files.list(path) if name != "lost+found"]:
-        raise AlreadyExists("blocks.device_not_empty", f"{path} is not empty", hint="choose an empty directory")
-    marker = Marker(
-        cluster=cluster, device=DeviceId(rng.bits(ID_BITS) or 1), journal=rng.token_bytes(JOURNAL_ID_BYTES)
-    )  # fmt: skip
-    files.make_directory(path / "volumes")
-    files.sync_directory(path)
-    content = {
-        "format": FORMAT, "cluster": cluster, "device": hex_id(marker.device), "journal": marker.journal.hex()
-    }  # fmt: skip
-    files.write_durably(path / MARKER, json.dumps(content).encode())
-    return marker
-
-
-class _FileLock:
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-def lock_directory(path: Path) -> Lock:
-    """Raises Conflict blocks.device_locked, StorageFailed."""
-    try:
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageFailed("blocks.device_lock", f"{path} cannot be locked: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Conflict("blocks.device_locked", f"{path} is in use by another daemon") from error
-    return _FileLock(descriptor)
+R = TypeVar("R")
 
 
 class Device:
-    """Owned by one event loop. `on_failed(device, error)` is called once, when it is taken out of service."""
+    """Owned by one event loop. `on_failed(device, error)` is called whenever it stops serving."""
 
     def __init__(
         self,
@@ -169,57 +72,83 @@ class Device:
         pool: Executor,
         clock: Clock,
         on_failed: Callable[[DeviceId, DwError], None],
-        lock: Callable[[Path], Lock] = lock_directory,
-        index_path: str | None = None,
-        vfs: str = "",
-        volume_bytes: int = VOLUME_BYTES,
-        allocate_bytes: int = ALLOCATE_BYTES,
-        reserve_share: float = RESERVE_SHARE,
+        options: DeviceOptions | None = None,
     ) -> None:
         self.id = marker.device
         self.path = path
+        self.files = files
         self.state = DeviceState.CLOSED
         self.reason = ""
+        self.errors = 0
         self.lost_places = 0
         """Where opening found fragments damaged, and 1 for an index that had to be made anew."""
-        self._files, self._marker, self._pool, self._clock = files, marker, pool, clock
-        self._on_failed, self._lock_with = on_failed, lock
-        self._index_path, self._vfs = index_path or str(path / "index.sqlite"), vfs
-        self._sizes = (volume_bytes, allocate_bytes)
-        self._reserve, self._repair_reserve = reserve_share, min(reserve_share, REPAIR_RESERVE_SHARE)
+        self.active = 0
+        """Reads and writes of clients and repair under way."""
+        self.poisoned = False
+        """A write or sync failed, or too many reads: the disk is not trusted again before a restart."""
+        self._marker, self._pool, self._clock = marker, pool, clock
+        self._on_failed = on_failed
+        self._options = options = options or DeviceOptions()
+        self._reserve, self._repair_reserve = options.reserve_share, min(options.reserve_share, REPAIR_RESERVE_SHARE)
         self._lock: Lock | None = None
         self._volumes: Volumes | None = None
         self._space: tuple[int, int] = (0, 0)
-        self._space_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._unreadable: set[FragmentKey] = set()
         self._fence = LayoutEpoch(0)
+        self._index_damaged = False
         self._repaired: set[FragmentKey] = set()
 
     async def open(self) -> None:
         """Raises Conflict (locked), StorageFailed, VersionRefused, Corrupt."""
         loop = asyncio.get_running_loop()
-        self._lock = await loop.run_in_executor(self._pool, self._lock_with, self.path)
+        self._lock = await loop.run_in_executor(self._pool, self._options.lock, self.path)
         try:
-            index = await loop.run_in_executor(self._pool, self._open_index)
-            volumes = Volumes(
-                files=self._files, directory=self.path / "volumes", journal=self._marker.journal, index=index,
-                pool=self._pool, volume_bytes=self._sizes[0], allocate_bytes=self._sizes[1],
-            )  # fmt: skip
-            found = await volumes.open(hex_id(self.id), self._fail)
+            await self._open_volumes()
         except BaseException:
             self._unlock()
             raise
-        self._volumes, self.state = volumes, DeviceState.OPEN
-        self.lost_places = found.damaged + found.from_nothing
+
+    async def _open_volumes(self) -> None:
+        loop = asyncio.get_running_loop()
+        read_only = await loop.run_in_executor(self._pool, self.files.is_read_only, self.path)
+        place = IndexPlace(self.path, self.id, self._marker.journal, self._options, read_only)
+        if self._index_damaged:
+            index, made = await loop.run_in_executor(self._pool, place.make_anew), True
+        else:
+            index, made = await loop.run_in_executor(self._pool, place.open)
+        try:
+            volumes = self._make_volumes(index, read_only=read_only)
+            try:
+                found = await volumes.open(hex_id(self.id), self._broken)
+            except IndexDamaged:
+                index.close()
+                made = True
+                index = await loop.run_in_executor(self._pool, place.make_anew)
+                volumes = self._make_volumes(index, read_only=read_only)
+                found = await volumes.open(hex_id(self.id), self._broken)
+        except BaseException:
+            index.close()
+            raise
+        self._volumes, self._index_damaged = volumes, False
+        self.state, self.reason = DeviceState.OPEN, ""
+        if read_only:
+            self.state, self.reason = DeviceState.READ_ONLY, "its file system is read-only"
+        self.lost_places = found.damaged + (found.from_nothing or made)
+        self._looked_at = float("-inf")
         _log.info("device open", device=hex_id(self.id), path=str(self.path), batches_scanned=found.scanned_batches,
-                  damaged=found.damaged)  # fmt: skip
+                  damaged=found.damaged, read_only=read_only)  # fmt: skip
+
+    @property
+    def serves(self) -> bool:
+        return self.state in {DeviceState.OPEN, DeviceState.READ_ONLY}
 
     @property
     def volumes(self) -> Volumes:
-        """Raises StorageFailed once the device is out of service."""
-        if self._volumes is None or self.state is not DeviceState.OPEN:
-            raise StorageFailed(
-                "blocks.device_failed", f"device {hex_id(self.id)} is {self.state.value}: {self.reason}"
-            )
+        """Raises StorageFailed once the device is out of service, Unavailable while it is being made to serve."""
+        if self._volumes is None or not self.serves:
+            kind = Unavailable if self.state is DeviceState.REBUILDING else StorageFailed
+            raise kind("blocks.device_failed", f"device {hex_id(self.id)} is {self.state.value}: {self.reason}")
         return self._volumes
 
     def fence(self, epoch: LayoutEpoch) -> None:
@@ -228,33 +157,47 @@ class Device:
 
     async def put(self, fragments: Sequence[PutFragment]) -> None:
         """All durable on return. Raises NoSpace, Conflict blocks.layout_fenced, Busy, StorageFailed."""
-        volumes = self.volumes
+        volumes = self._written()
         await self._require_space(repair=all(f.repair for f in fragments))
         if any(f.layout_epoch < self._fence for f in fragments):
             raise Conflict("blocks.layout_fenced", f"layout is older than {self._fence}", fence=self._fence)
         for fragment in fragments:
             if fragment.repair and len(self._repaired) < REPAIRED_MAX:
                 self._repaired.add(fragment.key)
-        _ = await self._guarded(volumes.put([(f.key, f.head, f.content) for f in fragments]))
+        await self._appending(volumes.put([(f.key, f.head, f.content) for f in fragments]))
 
     async def get(self, key: FragmentKey, offset: int, length: int) -> Fetched:
+        """Raises NotFound, Corrupt (also for a place that cannot be read), StorageFailed."""
+        volumes = self.volumes
+        self.active += 1
         try:
-            head, content = await self.volumes.read(key, offset, length)
-        except StorageFailed as error:
-            self._fail(error)
+            head, content = await volumes.read(key, offset, length)
+        except IndexDamaged:
             raise
+        except StorageFailed as error:
+            raise self.unreadable(key, error) from error
+        finally:
+            self.active -= 1
         return Fetched(head=head, content=content)
 
+    def unreadable(self, key: FragmentKey, error: StorageFailed) -> DwError:
+        """A fragment cannot be read: what to tell who asked for it. Too many, and the device is taken out."""
+        self._count_error()
+        self._unreadable.add(key)
+        if len(self._unreadable) >= READ_ERRORS_MAX:
+            self.poisoned = True
+            self._fail(error)
+            return error
+        _log.warning("fragment cannot be read", device=hex_id(self.id), block=key.block.hex(), error=error.message)
+        return Corrupt(
+            "blocks.fragment_unreadable", f"fragment {key.index} of block {key.block.hex()}: {error.message}"
+        )
+
     async def delete(self, keys: Sequence[FragmentKey]) -> None:
-        _ = await self._guarded(self.volumes.delete(keys))
+        await self._appending(self._written().delete(keys))
 
     async def delete_copies(self, copies: Sequence[CopyKey]) -> None:
-        """As Fragments.delete_copies."""
-        try:
-            await self.volumes.delete_copies([(copy.key, copy.copy) for copy in copies])
-        except StorageFailed as error:
-            self._fail(error)
-            raise
+        await self._appending(self._written().delete_copies([(copy.key, copy.copy) for copy in copies]))
 
     async def delete_leftovers(self, keys: Sequence[FragmentKey]) -> None:
         """As Fragments.delete_leftovers. Once more was repaired than is remembered, nothing is certain any more: then
@@ -274,25 +217,86 @@ class Device:
 
     async def stats(self) -> DeviceStats:
         fragments = live = 0
-        if self.state is DeviceState.OPEN:
-            await self._look_at_space()
+        if self.serves:
+            with contextlib.suppress(DwError):
+                await self._look()
+        if self.serves:
             volumes = self.volumes
-            if not volumes.maintenance.locked():  # else a compaction has it for long; the figures may be a little old
+            if self.state is DeviceState.OPEN and not volumes.maintenance.locked():  # else the figures are a bit old
                 await volumes.flush()
-            by_volume = await volumes.run(volumes.index.live)
-            fragments, live = sum(n for n, _ in by_volume.values()), sum(b for _, b in by_volume.values())
+            uses = await volumes.run(volumes.index.uses)
+            fragments, live = sum(u.fragments for u in uses.values()), sum(u.bytes for u in uses.values())
         return DeviceStats(
             device=self.id, path=str(self.path), state=self.state, reason=self.reason,
-            available_bytes=self._space[0], total_bytes=self._space[1], fragments=fragments, live_bytes=live,
+            available_bytes=self._space[0], total_bytes=self._space[1],
+            reserve_bytes=int(self._space[1] * self._reserve), fragments=fragments, live_bytes=live,
+            errors=self.errors,
         )  # fmt: skip
 
+    async def check(self) -> None:
+        """Look whether the directory is still there and takes writes; the state says what was found."""
+        if self.serves:
+            self._looked_at = float("-inf")
+            with contextlib.suppress(DwError):
+                await self._look()
+        elif self.poisoned and self.state is DeviceState.FAILED and self._volumes is not None:
+            with contextlib.suppress(DwError):
+                if await self.run(lambda: self.files.is_read_only(self.path)):
+                    self.state, self.reason = DeviceState.READ_ONLY, f"{self.reason}; its file system became read-only"
+
+    async def may_return(self) -> bool:
+        """Whether `reopen` is worth trying: an index to rebuild, a directory that is back, a file system that takes
+        writes again. Never raises.
+        """
+        if self.poisoned:
+            return False
+        match self.state:
+            case DeviceState.REBUILDING:
+                return True
+            case DeviceState.FAILED | DeviceState.READ_ONLY:
+                with contextlib.suppress(DwError):
+                    return await self.run(self._is_well)
+            case DeviceState.OPEN | DeviceState.CLOSED:
+                pass
+        return False
+
+    def _is_well(self) -> bool:
+        marked = read_marker(self.files, self.path, self._marker.cluster) == self._marker
+        return marked and not self.files.is_read_only(self.path)
+
+    async def reopen(self) -> None:
+        """Serve again, from what the disk holds now: after the index was damaged, or the directory came back. Raises
+        as `open`; then it is FAILED. Raises Conflict for a device whose writes failed.
+        """
+        if self.poisoned:
+            raise Conflict("blocks.device_poisoned", f"device {hex_id(self.id)}: {self.reason}")
+        self.state = DeviceState.REBUILDING
+        try:
+            await self._close_volumes()
+            self._unlock()
+            await self.open()
+        except DwError as error:
+            self.state, self.reason = DeviceState.FAILED, str(error)
+            raise
+
     async def close(self) -> None:
-        if self._volumes is not None:
-            if self.state is DeviceState.OPEN:
-                self.state = DeviceState.CLOSED
-            volumes, self._volumes = self._volumes, None
-            await volumes.close()
+        if self.serves:
+            self.state = DeviceState.CLOSED
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._close_volumes()
+        except TimeoutError:
+            _log.error("device does not answer and is left behind", device=hex_id(self.id), path=str(self.path))
         self._unlock()
+
+    async def run(self, work: Callable[[], R]) -> R:
+        """`work` on one of the device's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _close_volumes(self) -> None:
+        volumes, self._volumes = self._volumes, None
+        if volumes is not None:
+            await volumes.close()
 
     async def _verified(self, held: HeldFragment) -> HeldFragment:
         try:
@@ -301,57 +305,95 @@ class Device:
             return replace(held, sound=False)
         return replace(held, sound=True)
 
-    async def _guarded(self, work: asyncio.Future[Sequence[Position]]) -> Sequence[Position]:
-        """The outcome of an append; an I/O error takes the device out of service."""
+    def _written(self) -> Volumes:
+        volumes = self.volumes
+        if self.state is DeviceState.READ_ONLY:
+            raise StorageFailed("blocks.device_read_only", f"device {hex_id(self.id)} is read-only: {self.reason}")
+        return volumes
+
+    async def _appending(self, work: Awaitable[object]) -> None:
+        """An append; an I/O error takes the device out of service, or leaves it for reading."""
+        self.active += 1
         try:
-            return await work
+            _ = await work
         except NoSpace:
-            self._space_at = float("-inf")
+            self._looked_at = float("-inf")
             raise
         except StorageFailed as error:
-            self._fail(error)
+            self._broken(error)
             raise
+        finally:
+            self.active -= 1
 
     async def _require_space(self, *, repair: bool) -> None:
-        await self._look_at_space()
+        await self._look()
         available, total = self._space
         if available < total * (self._repair_reserve if repair else self._reserve):
             raise NoSpace(
                 "blocks.device_full", f"device {hex_id(self.id)} reached its reserve", available_bytes=available
             )
 
-    async def _look_at_space(self) -> None:
+    async def _look(self) -> None:
+        """At free space, marker and file system, unless just done. Raises StorageFailed: the device was taken out."""
         now = self._clock.monotonic()
-        if now - self._space_at >= SPACE_SECONDS:
-            self._space_at = now
-            try:
-                self._space = await self.volumes.run(lambda: self._files.free_bytes(self.path))
-            except StorageFailed as error:
-                self._fail(error)
-                raise
+        if now - self._looked_at < SPACE_SECONDS:
+            return
+        self._looked_at = now
+
+        def look() -> tuple[tuple[int, int], bool]:
+            if read_marker(self.files, self.path, self._marker.cluster) != self._marker:
+                raise StorageFailed("blocks.device_replaced", f"another device lies in {self.path}")
+            return self.files.free_bytes(self.path), self.files.is_read_only(self.path)
+
+        try:
+            self._space, read_only = await self.run(look)
+        except DwError as error:
+            self._count_error()
+            self._fail(error)
+            raise
+        if read_only:
+            self._become_read_only("its file system became read-only")
+
+    def _broken(self, error: DwError) -> None:
+        """A write or sync failed, or the index did."""
+        if isinstance(error, IndexDamaged):
+            self._index_damaged = True
+            if self.serves:
+                _log.warning("fragment index is damaged and will be rebuilt", device=hex_id(self.id), error=str(error))
+                self.state, self.reason = DeviceState.REBUILDING, error.message
+                self._on_failed(self.id, error)
+            return
+        self._count_error()
+        if error.fields.get("errno") == "EROFS":
+            self._become_read_only(error.message)
+        else:
+            self.poisoned = True
+            self._fail(error)
+
+    def _become_read_only(self, reason: str) -> None:
+        if self.state is DeviceState.OPEN:
+            self.state, self.reason = DeviceState.READ_ONLY, reason
+            _log.error("device can only be read", device=hex_id(self.id), path=str(self.path), reason=reason)
+
+    def _count_error(self) -> None:
+        self.errors += 1
+        _ERRORS.add(1, device=hex_id(self.id))
 
     def _fail(self, error: DwError) -> None:
-        if self.state is not DeviceState.OPEN:
+        if not self.serves:
             return
         self.state, self.reason = DeviceState.FAILED, str(error)
         _log.error("device taken out of service", device=hex_id(self.id), path=str(self.path), reason=self.reason)
         self._on_failed(self.id, error)
 
-    def _open_index(self) -> FragmentIndex:
-        try:
-            return FragmentIndex(self._index_path, self._marker.journal, vfs=self._vfs)
-        except StorageFailed:
-            _log.warning("fragment index is damaged and will be rebuilt", device=hex_id(self.id))
-            for suffix in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(self._index_path + suffix).unlink()
-            return FragmentIndex(self._index_path, self._marker.journal, vfs=self._vfs)
+    def _make_volumes(self, index: FragmentIndex, *, read_only: bool) -> Volumes:
+        return Volumes(
+            files=self.files, directory=self.path / "volumes", journal=self._marker.journal, index=index,
+            pool=self._pool, volume_bytes=self._options.volume_bytes, allocate_bytes=self._options.allocate_bytes,
+            writable=not read_only, on_damaged=self._broken,
+        )  # fmt: skip
 
     def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-
-def unavailable(device: DeviceId) -> Unavailable:
-    return Unavailable("blocks.device_not_here", f"device {hex_id(device)} is not on this node")

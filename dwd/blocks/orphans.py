@@ -25,7 +25,8 @@ from dwd.base.clock import Clock
 from dwd.base.errors import Corrupt, NotFound, Unavailable
 from dwd.base.ids import BlockId, DeviceId, hex_id, stamp_of
 from dwd.base.limits import ORPHAN_GRACE_SECONDS
-from dwd.blocks.device import Device, DeviceState
+from dwd.blocks.device import Device
+from dwd.blocks.device_facts import DeviceState
 from dwd.blocks.fragments import CopyKey
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import locations

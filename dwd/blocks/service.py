@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from dwd.base.clock import Clock
-from dwd.base.errors import DeadlineExceeded, InvalidArgument
-from dwd.base.ids import BlockId, DeviceId
+from dwd.base.errors import DeadlineExceeded, InvalidArgument, Unavailable
+from dwd.base.ids import BlockId, DeviceId, hex_id
 from dwd.base.limits import BLOCK_BYTES
 from dwd.base.units import MIB
 from dwd.blocks.budget import ByteBudget
-from dwd.blocks.device import Device, DeviceStats, unavailable
+from dwd.blocks.device import Device
+from dwd.blocks.device_facts import DeviceStats
 from dwd.blocks.fragments import BLOCKS_ASKED_MAX, CopyKey, Fetched, HeldFragment, Purpose, PutFragment
 from dwd.blocks.pacing import Pacing
 from dwd.blocks.volumes.fragment import FragmentKey
@@ -107,7 +108,7 @@ class LocalFragments:
     def _device(self, device: DeviceId) -> Device:
         found = self._devices.get(device)
         if found is None:
-            raise unavailable(device)
+            raise _unavailable(device)
         return found
 
     def _bounded(self, count: int) -> None:
@@ -138,3 +139,7 @@ class LocalFragments:
                 yield
         except TimeoutError as error:
             raise DeadlineExceeded("blocks.deadline", "the device did not answer in time") from error
+
+
+def _unavailable(device: DeviceId) -> Unavailable:
+    return Unavailable("blocks.device_not_here", f"device {hex_id(device)} is not on this node")

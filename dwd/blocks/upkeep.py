@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import structlog
+from collections.abc import Callable
+from functools import partial
 
-from dwd.blocks.device import DeviceState
+from dwd.base.ids import DeviceId
+from dwd.blocks.device import Device
+from dwd.blocks.device_facts import DeviceState
 from dwd.blocks.service import LocalFragments
-from dwd.blocks.volumes.compaction import compact, sparse_volume
+from dwd.blocks.volumes.compaction import Compaction, sparse_volume
+from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.blocks.volumes.volumes import OVERLAY_FLUSH_ROWS, Volumes
 from dwd.observability import metrics
 from dwd.runtime.worker import Progress
 
-_COMPACTED = metrics.counter("dwd.blocks.compacted", "Bytes copied out of sparse volumes", "By")
-_log = structlog.get_logger("dwd.blocks")
+_COMPACTED = metrics.counter("dwd.blocks.compacted", "Bytes of sparse volumes looked through", "By")
 
 
 class IndexWorker:
@@ -34,21 +37,43 @@ class IndexWorker:
 
 
 class CompactionWorker:
-    """Worker "blocks.compaction": one sparse volume at a time."""
+    """Worker "blocks.compaction": a few megabytes of one sparse volume at a time. `on_bad` is told of fragments that
+    proved unreadable on the way.
+    """
 
     name = "blocks.compaction"
     idle_seconds = 60.0
 
-    def __init__(self, local: LocalFragments) -> None:
-        self._local = local
+    def __init__(self, local: LocalFragments, on_bad: Callable[[DeviceId, FragmentKey, str], None]) -> None:
+        self._local, self._on_bad = local, on_bad
+        self._under_way: dict[DeviceId, tuple[Volumes, Compaction]] = {}
 
     async def work(self) -> Progress:
-        for volumes in open_volumes(self._local):
+        busy = False
+        for device in self._local.devices():
+            if device.state is DeviceState.OPEN:
+                busy |= await self._step(device)
+        return Progress.BUSY if busy else Progress.IDLE
+
+    async def _step(self, device: Device) -> bool:
+        volumes = device.volumes
+        opened, compaction = self._under_way.pop(device.id, (None, None))
+        if compaction is None or opened is not volumes:
+            if compaction is not None:
+                compaction.close()
             segment = await sparse_volume(volumes)
-            if segment is not None:
-                _COMPACTED.add(await compact(volumes, segment))
-                return Progress.BUSY
-        return Progress.IDLE
+            if segment is None:
+                return False
+            compaction = Compaction(volumes, segment, partial(self._on_bad, device.id))
+        try:
+            moved = await compaction.step()
+        except BaseException:
+            compaction.close()
+            raise
+        if moved is not None:
+            self._under_way[device.id] = volumes, compaction
+            _COMPACTED.add(moved)
+        return True
 
 
 def open_volumes(local: LocalFragments) -> list[Volumes]:

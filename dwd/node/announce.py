@@ -20,6 +20,7 @@ from dwd.blocks.topology import Topology, layout_devices
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.commands import AddDevice, ApplyLayout, SetDeviceState, UpdateNode
 from dwd.meta.core.control.nodes import FINAL_STATES
+from dwd.meta.core.control.queries import Topology as ControlState
 from dwd.meta.core.control.rows import DeviceRow, DeviceState, Domain, NodeAddresses
 from dwd.meta.core.versions import NEWEST
 from dwd.runtime.worker import Progress
@@ -27,6 +28,7 @@ from dwd.runtime.worker import Progress
 IDLE_SECONDS = 2.0
 PROPOSE_SECONDS = 5.0
 REASON_CHARACTERS_MAX = 200
+NOT_CONFIGURED = "not among the devices of its node's settings"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +92,15 @@ class AnnounceWorker:
         if said != (self._addresses, self._domain, NEWEST):
             command = UpdateNode(node=self._node, addresses=self._addresses, domain=self._domain, version_newest=NEWEST)
             await self._meta.control(command, deadline=deadline)
-        for device in self._devices():
+        here = self._devices()
+        for device in here:
             await self._announce(device, topology.device(device.device), deadline)
             for lost in device.given_up:
                 before = topology.device(lost)
                 if before is not None and before.state not in FINAL_STATES:
                     gone = SetDeviceState(device=lost, state=DeviceState.LOST, reason="its directory was emptied")
                     await self._meta.control(gone, deadline=deadline)
+        await self._miss(topology, {known for device in here for known in (device.device, *device.given_up)}, deadline)
         return Progress.IDLE
 
     async def _announce(self, device: LocalDevice, row: DeviceRow | None, deadline: float) -> None:
@@ -116,6 +120,17 @@ class AnnounceWorker:
             await self._report(device, row, deadline)
         if device.suspect and not device.failed:
             self._believe(device.device)
+
+    async def _miss(self, topology: ControlState, known: set[DeviceId], deadline: float) -> None:
+        """Devices that control believes here and the settings do not name any more."""
+        for row in topology.devices:
+            if (
+                row.node == self._node
+                and row.device not in known
+                and row.state not in {DeviceState.FAILED, *FINAL_STATES}
+            ):
+                gone = SetDeviceState(device=row.device, state=DeviceState.FAILED, reason=NOT_CONFIGURED)
+                await self._meta.control(gone, deadline=deadline)
 
     async def _report(self, device: LocalDevice, row: DeviceRow, deadline: float) -> None:
         """What the device can do; that it is draining is not for its node to say."""

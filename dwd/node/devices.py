@@ -9,6 +9,7 @@ only when nothing suggests that a disk is merely not mounted.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -21,7 +22,9 @@ import structlog
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import Conflict, DwError, StorageFailed, VersionRefused
 from dwd.base.ids import ClusterId, DeviceId, hex_id, parse_hex_id
-from dwd.blocks.device import MARKER, Device, Marker, format_device, read_marker
+from dwd.blocks.device import Device
+from dwd.blocks.device_facts import DeviceOptions, DeviceState
+from dwd.blocks.marker import MARKER, Marker, format_device, read_marker
 from dwd.config.sections import Device as DeviceSettings
 from dwd.node.announce import LocalDevice, weight_of
 from dwd.node.paths import Paths
@@ -51,10 +54,10 @@ class Slot:
     zone: str
     rack: str
     id: DeviceId | None
-    device: Device | None
-    reason: str
-    given_up: tuple[DeviceId, ...]
-    capacity_bytes: int
+    device: Device | None = None
+    reason: str = ""
+    given_up: tuple[DeviceId, ...] = ()
+    capacity_bytes: int = 0
     suspect: str = ""
     """Why fragments it should hold may be missing; until the cluster knows."""
 
@@ -78,36 +81,38 @@ class DeviceSet:
 
     def local(self) -> tuple[LocalDevice, ...]:
         """For the announcer: every device id known here, with why it does not serve."""
-        found = []
-        for slot in self.slots:
-            if slot.id is None:
-                continue
-            reason = slot.reason if slot.device is None else slot.device.reason
-            weight = weight_of(slot.capacity_bytes, slot.share)
-            found.append(
-                LocalDevice(
-                    device=slot.id,
-                    weight=weight,
-                    capacity_bytes=slot.capacity_bytes,
-                    failed=reason,
-                    suspect=slot.suspect,
-                    given_up=slot.given_up,
-                    zone=slot.zone,
-                    rack=slot.rack,
-                )
-            )
-        return tuple(found)
+        return tuple(_local(slot, slot.id) for slot in self.slots if slot.id is not None)
+
+
+def _local(slot: Slot, device: DeviceId) -> LocalDevice:
+    failed, read_only = slot.reason, ""
+    if slot.device is not None:
+        failed = "" if slot.device.serves else slot.device.reason or slot.device.state.value
+        read_only = slot.device.reason if slot.device.state is DeviceState.READ_ONLY else ""
+    return LocalDevice(
+        device=device,
+        weight=weight_of(slot.capacity_bytes, slot.share),
+        capacity_bytes=slot.capacity_bytes,
+        failed=failed,
+        read_only=read_only,
+        suspect=slot.suspect,
+        given_up=slot.given_up,
+        zone=slot.zone,
+        rack=slot.rack,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSetup:
-    """What opening needs. `data_is_fresh`: the data directory was empty at this start (new, or on a new disk)."""
+    """What opening needs. `make_pool`: threads for one device, so that a disk that hangs holds up no other.
+    `data_is_fresh`: the data directory was empty at this start (new, or on a new disk).
+    """
 
     files: Files
     vfs: str
     paths: Paths
     cluster: ClusterId
-    pool: Executor
+    make_pool: Callable[[], Executor]
     clock: Clock
     rng: Rng
     volume_bytes: int
@@ -117,64 +122,107 @@ class DeviceSetup:
     on_failed: Callable[[DeviceId, DwError], None]
 
 
-async def open_devices(setup: DeviceSetup, configured: Sequence[DeviceSettings]) -> DeviceSet:
-    """Open every directory; one that cannot serve becomes a failed slot. Raises Conflict (another daemon has it) and
-    VersionRefused (another cluster's, a later format): those are mistakes, not faults.
-    """
-    known = _load_known(setup.paths)
-    slots = []
-    for settings in configured:
-        slot = await _open_one(setup, settings, known.get(str(settings.path)))
-        if slot.device is not None and slot.id is not None:
-            known[str(settings.path)] = Known(device=slot.id, mount=_mount_of(settings.path))
-        elif slot.reason:
-            _log.error("device out of service", path=str(settings.path), reason=slot.reason)
-        slots.append(slot)
-    _save_known(setup.paths, known)
-    return DeviceSet(slots, setup.starts)
+class DeviceOpener:
+    """Opens the directories of this node, together and each on threads of its own."""
 
+    def __init__(self, setup: DeviceSetup, configured: Sequence[DeviceSettings]) -> None:
+        self._setup = setup
+        self._known = _load_known(setup.paths)
+        self._pools: dict[Path, Executor] = {}
+        self.slots = [
+            Slot(
+                path=settings.path,
+                share=settings.weight,
+                zone=settings.zone,
+                rack=settings.rack,
+                id=before.device if (before := self._known.get(str(settings.path))) is not None else None,
+            )
+            for settings in configured
+        ]
 
-async def _open_one(setup: DeviceSetup, settings: DeviceSettings, before: Known | None) -> Slot:
-    slot = Slot(
-        path=settings.path,
-        share=settings.weight,
-        zone=settings.zone,
-        rack=settings.rack,
-        id=before.device if before is not None else None,
-        device=None,
-        reason="",
-        given_up=(),
-        capacity_bytes=0,
-    )
-    try:
-        marker, slot.given_up, made = _mark(setup, settings.path, before)
+    async def open(self, slot: Slot) -> None:
+        """Into the slot; one that cannot serve says why. Raises Conflict (another daemon has it) and VersionRefused
+        (another cluster's, a later format): those are mistakes, not faults.
+        """
+        slot.reason = ""
+        try:
+            await self._open(slot)
+        except (Conflict, VersionRefused):
+            raise
+        except DwError as error:
+            slot.reason = error.message
+        except OSError as error:
+            slot.reason = f"{error.strerror or error} ({slot.path})"
+        if slot.device is None:
+            _log.error("device out of service", path=str(slot.path), reason=slot.reason)
+
+    async def _open(self, slot: Slot) -> None:
+        setup, before = self._setup, self._known.get(str(slot.path))
+        pool = self._pool(slot)
+        marker, given_up, made = await asyncio.get_running_loop().run_in_executor(
+            pool, _mark, setup, slot.path, before
+        )  # fmt: skip
+        slot.id, slot.given_up = marker.device, given_up
         device = Device(
             files=setup.files,
-            path=settings.path,
+            path=slot.path,
             marker=marker,
-            pool=setup.pool,
+            pool=pool,
             clock=setup.clock,
             on_failed=setup.on_failed,
-            vfs=setup.vfs,
-            volume_bytes=setup.volume_bytes,
-            reserve_share=setup.reserve_share,
+            options=DeviceOptions(
+                scratch=setup.paths.data / "indexes",
+                vfs=setup.vfs,
+                volume_bytes=setup.volume_bytes,
+                reserve_share=setup.reserve_share,
+            ),
         )
         await device.open()
-        slot.suspect = _suspicion(setup, device, made=made)
-        slot.capacity_bytes = setup.files.free_bytes(settings.path)[1]
-    except (Conflict, VersionRefused):
-        raise
-    except DwError as error:
-        slot.reason = error.message
-        return slot
-    slot.id, slot.device = device.id, device
-    return slot
+        try:
+            slot.suspect = await device.run(lambda: _suspicion(setup, device, made=made))
+            slot.capacity_bytes = (await device.run(lambda: setup.files.free_bytes(slot.path)))[1]
+            self._known[str(slot.path)] = Known(device=device.id, mount=await device.run(lambda: _mount_of(slot.path)))
+        except BaseException:
+            await device.close()
+            raise
+        _save_known(setup.paths, self._known)
+        slot.device = device
+
+    async def is_back(self, slot: Slot) -> bool:
+        """Whether the marker of a directory out of service can be seen: an empty one is taken as a new device only at
+        a start, where somebody meant it.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool(slot), self._setup.files.exists, slot.path / MARKER
+            )
+        except DwError:
+            return False
+
+    def _pool(self, slot: Slot) -> Executor:
+        if slot.path not in self._pools:
+            self._pools[slot.path] = self._setup.make_pool()
+        return self._pools[slot.path]
+
+
+async def open_devices(setup: DeviceSetup, opener: DeviceOpener) -> DeviceSet:
+    """Open every directory and wait for all of them. Raises as `DeviceOpener.open`."""
+    outcomes = await asyncio.gather(*(opener.open(slot) for slot in opener.slots), return_exceptions=True)
+    found = DeviceSet(opener.slots, setup.starts)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            for device in found.open_devices():
+                await device.close()
+            raise outcome
+    return found
 
 
 def _suspicion(setup: DeviceSetup, device: Device, *, made: bool) -> str:
     """Why the device may lack what the cluster believes it holds; empty when nothing says so."""
     if made:
         setup.starts.forget(device.path)
+    if device.state is DeviceState.READ_ONLY:
+        return ""  # it cannot be marked: what is missing shows when it is read
     if setup.starts.is_old(device.path):
         return "it came back as an older copy"
     if device.lost_places and not made:

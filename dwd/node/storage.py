@@ -6,17 +6,21 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from dwd.base.errors import DwError
 from dwd.base.ids import DeviceId, hex_id
 from dwd.blocks.service import LocalFragments
-from dwd.node.devices import DeviceSet, DeviceSetup, open_devices
+from dwd.node.device_keeper import DeviceKeeper
+from dwd.node.devices import DeviceOpener, DeviceSet, DeviceSetup, open_devices
 from dwd.node.surroundings import Surroundings
 from dwd.raft.log.store import RaftLog, RaftLogOptions
+from dwd.runtime.tasks import Tasks
 
 DEVICE_THREADS = 8
+"""Of each device."""
 _log = structlog.get_logger("dwd.node")
 
 
@@ -24,6 +28,7 @@ _log = structlog.get_logger("dwd.node")
 class Storage:
     log: RaftLog
     devices: DeviceSet
+    keeper: DeviceKeeper
     fragments: LocalFragments
 
     @classmethod
@@ -32,8 +37,6 @@ class Storage:
         """Raises StorageFailed, Corrupt, VersionRefused; a device that cannot serve does not stop the node."""
         settings = around.settings
         async with AsyncExitStack() as stack:
-            pool = ThreadPoolExecutor(DEVICE_THREADS, thread_name_prefix="dwd-device")
-            stack.callback(pool.shutdown)
             log = await RaftLog.open(
                 files=around.files,
                 directory=around.paths.log,
@@ -49,7 +52,7 @@ class Storage:
                 vfs=around.vfs,
                 paths=around.paths,
                 cluster=around.identity.cluster_id,
-                pool=pool,
+                make_pool=partial(_threads, stack),
                 clock=around.clock,
                 rng=around.rng,
                 volume_bytes=settings.blocks.volume_bytes,
@@ -58,12 +61,22 @@ class Storage:
                 starts=around.starts,
                 on_failed=_device_failed,
             )
-            devices = await open_devices(setup, settings.devices)
+            opener = DeviceOpener(setup, settings.devices)
+            devices = await open_devices(setup, opener)
             fragments = LocalFragments(around.clock)
             stack.push_async_callback(fragments.close)
             for device in devices.open_devices():
                 fragments.add(device)
-            yield cls(log=log, devices=devices, fragments=fragments)
+            tasks = await stack.enter_async_context(Tasks("devices", lambda _name, error: around.on_fatal(error)))
+            keeper = DeviceKeeper(opener=opener, fragments=fragments, tasks=tasks)
+            yield cls(log=log, devices=devices, keeper=keeper, fragments=fragments)
+
+
+def _threads(stack: AsyncExitStack) -> ThreadPoolExecutor:
+    """Nobody waits for those of a disk that hangs."""
+    pool = ThreadPoolExecutor(DEVICE_THREADS, thread_name_prefix="dwd-device")
+    stack.callback(pool.shutdown, wait=False)
+    return pool
 
 
 def _device_failed(device: DeviceId, error: DwError) -> None:

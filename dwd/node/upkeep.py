@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from dwd.base.ids import NodeId
+from dwd.blocks.findings import Findings, FindingWorker
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
 from dwd.blocks.ledger import LedgerWorker
@@ -88,6 +89,7 @@ class Upkeep:
     catalogue: ClientCatalogue
     healing: Healing
     reports: NodeBlockReports
+    findings: Findings
     jobs: NodeJobs
     workers: WorkerRunner
 
@@ -149,6 +151,7 @@ class Upkeep:
                 catalogue=catalogue,
                 healing=healing,
                 reports=reports,
+                findings=Findings(),
                 jobs=await stack.enter_async_context(NodeJobs.open(around, parts)),
                 workers=WorkerRunner(tasks, around.clock, around.rng),
             )
@@ -194,10 +197,12 @@ class Upkeep:
             ask=lambda node: clocks.unix_ms(node, seconds=ASK_SECONDS),
             on_removed=removed,
         )
+        local = self.storage.fragments
         return (
             removal,
-            IndexWorker(self.storage.fragments),
-            CompactionWorker(self.storage.fragments),
+            self.storage.keeper,
+            IndexWorker(local),
+            CompactionWorker(local, self.findings.add),
             TrimWorker(),
         )
 
@@ -255,6 +260,14 @@ class Upkeep:
             self.healing.walker,
             self.healing.worker,
             LedgerWorker(self.healing.ledger, clock),
+            FindingWorker(
+                findings=self.findings,
+                local=self.storage.fragments,
+                reports=self.store.reports,
+                topology=self.topology,
+                shards=self.metadata.client,
+                clock=clock,
+            ),
             ReportWorker(
                 reports=self.store.reports,
                 catalogue=self.catalogue,

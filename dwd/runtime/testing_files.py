@@ -344,7 +344,7 @@ class _FaultyFile:
     def read_at(self, offset: int, length: int) -> bytes:
         self._files.check()
         begin, end = self._files.failing_ranges.get(self._path, (0, 0))
-        if self._files.read_fails or offset < end and begin < offset + length:
+        if self._files.read_fails or (offset < end and begin < offset + length):
             raise _failed(f"reading {self._path}")
         content = bytearray(self._inner.read_at(offset, length))
         for at, mask in self._files.read_flips.get(self._path, {}).items():

@@ -14,8 +14,10 @@ from dwd.base.errors import DwError, Unavailable
 from dwd.base.ids import BlockId, ClusterId, DeviceId, LayoutEpoch, NodeId
 from dwd.blocks.core.layout import Layout
 from dwd.blocks.core.placement import plan_layout
-from dwd.blocks.device import Device, format_device, read_marker
+from dwd.blocks.device import Device
+from dwd.blocks.device_facts import DeviceOptions
 from dwd.blocks.fragments import CopyKey, Fetched, FragmentRouter, HeldFragment, Purpose, PutFragment
+from dwd.blocks.marker import format_device, read_marker
 from dwd.blocks.service import LocalFragments
 from dwd.blocks.store import ErasureBlockStore
 from dwd.blocks.topology import DeviceHealth, DeviceView, layout_devices
@@ -194,8 +196,8 @@ class MemoryCluster:
     async def open_device(self, path: Path) -> Device:
         device = Device(
             files=self.files, path=path, marker=read_marker(self.files, path, CLUSTER), pool=self.pool,
-            clock=self.clock, on_failed=lambda d, e: self.failures.append((d, e)), volume_bytes=self.volume_bytes,
-            allocate_bytes=1 << 20,
+            clock=self.clock, on_failed=lambda d, e: self.failures.append((d, e)),
+            options=DeviceOptions(volume_bytes=self.volume_bytes, allocate_bytes=1 << 20),
         )  # fmt: skip
         await device.open()
         return device

@@ -38,7 +38,7 @@ class OpenFiles:
             if entry is None:
                 while len(self._open) >= OPEN_FILES_MAX:
                     self._retire(next(iter(self._open)))
-                entry = self._open[segment] = _Open(self._files.open(self._path(segment)))
+                entry = self._open[segment] = _Open(self._files.open(self._path(segment), writable=False))
             entry.readers += 1
         try:
             yield entry.file

@@ -15,11 +15,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dwd.base.errors import Corrupt, DwError, InvariantViolation, NotFound, StorageFailed
+from dwd.base.errors import Busy, Corrupt, DwError, InvariantViolation, NotFound, StorageFailed
 from dwd.base.ids import BlockId
 from dwd.base.units import GIB, MIB
 from dwd.blocks.volumes.fragment import (
@@ -32,9 +31,10 @@ from dwd.blocks.volumes.fragment import (
     encode_keys,
     verify_pages,
 )
-from dwd.blocks.volumes.index import Checkpoint, FragmentIndex, Place
+from dwd.blocks.volumes.index import Checkpoint, FragmentIndex, IndexDamaged, Place
 from dwd.blocks.volumes.open_files import OpenFiles
-from dwd.blocks.volumes.recovery import Recovered, recover, volume_name
+from dwd.blocks.volumes.policy import Note, VolumePolicy
+from dwd.blocks.volumes.recovery import Recovered, recover
 from dwd.journal.appender import Appender, Tail
 from dwd.journal.frames import Frame, Position
 from dwd.journal.writer import BATCH_TARGET_BYTES, GroupCommitWriter
@@ -46,6 +46,8 @@ OVERLAY_FLUSH_ROWS = 4_096
 """Changes not in the index table yet before somebody should flush."""
 WHOLE_READ_BYTES = 128 * 1024
 """Fragments up to this size are read in one piece."""
+OVERLAY_ROWS_MAX = 200_000
+"""Past it nothing more is taken: the index does not keep up, or cannot be written."""
 MOVES_MAX = 3
 """How often a fragment is looked up again because compaction moved it while it was read."""
 
@@ -59,46 +61,6 @@ _NOT_NOTED = Place(0, 0, 0, 0)
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
-class _Note:
-    """Travels with a submission to the writer's thread and brings back where its batch ended."""
-
-    tail: Tail | None = None
-
-
-class VolumePolicy:
-    """Volumes as segments of a journal."""
-
-    def __init__(self, directory: Path, *, volume_bytes: int, allocate_bytes: int) -> None:
-        self._directory = directory
-        self._volume_bytes = volume_bytes
-        self._allocate_bytes = allocate_bytes
-        self.tail: Callable[[], Tail] | None = None
-
-    @property
-    def segment_bytes(self) -> int:
-        return self._volume_bytes
-
-    @property
-    def allocate_bytes(self) -> int:
-        return self._allocate_bytes
-
-    def path(self, segment: int) -> Path:
-        return self._directory / volume_name(segment)
-
-    def header_content(self, segment: int) -> bytes:  # noqa: ARG002 - the header's number says it all
-        return b""
-
-    def opening(self, segment: int) -> Sequence[Frame]:  # noqa: ARG002 - volumes stand alone
-        return ()
-
-    def committed(self, notes: Sequence[object]) -> None:
-        tail = self.tail() if self.tail is not None else None
-        for note in notes:
-            if isinstance(note, _Note):
-                note.tail = tail
-
-
 class Volumes:
     def __init__(
         self,
@@ -110,8 +72,15 @@ class Volumes:
         pool: Executor,
         volume_bytes: int = VOLUME_BYTES,
         allocate_bytes: int = ALLOCATE_BYTES,
+        writable: bool = True,
+        on_damaged: Callable[[IndexDamaged], None] | None = None,
     ) -> None:
+        """Not `writable`: nothing on the device is changed, and every append is refused. `on_damaged` is told when the
+        index proves damaged while it is used.
+        """
         self.files, self.index, self.journal = files, index, journal
+        self._writable = writable
+        self._on_damaged = on_damaged
         self.policy = VolumePolicy(directory, volume_bytes=volume_bytes, allocate_bytes=allocate_bytes)
         self.directory = directory
         self.maintenance = asyncio.Lock()
@@ -127,10 +96,14 @@ class Volumes:
 
     async def open(self, name: str, on_fatal: Callable[[DwError], None]) -> Recovered:
         """Recover, then accept appends. `on_fatal`: a sync failed, the device must be given up."""
-        found = await self.run(lambda: recover(self.files, self.directory, self.journal, self.index))
+        found = await self.run(
+            lambda: recover(self.files, self.directory, self.journal, self.index, writable=self._writable)
+        )
+        self._tail = found.tail
+        if not self._writable:
+            return found
         appender = await self.run(lambda: self._appender(found.tail))
         self.policy.tail = lambda: appender.tail
-        self._tail = found.tail
         self._writer = GroupCommitWriter(
             appender=appender, name=name, on_fatal=on_fatal,
             batch_bytes_target=min(BATCH_TARGET_BYTES, self.policy.segment_bytes // 2),
@@ -150,10 +123,12 @@ class Volumes:
 
     @property
     def queued_bytes(self) -> int:
-        return self._open_writer().queued_bytes
+        return self._writer.queued_bytes if self._writer is not None else 0
 
     def put(self, fragments: Sequence[tuple[FragmentKey, Buffer, Buffer]]) -> asyncio.Future[Sequence[Position]]:
         """Append (key, encoded head, bytes); the future is done when all are durable. Raises Busy, StorageFailed."""
+        if len(self._overlay) >= OVERLAY_ROWS_MAX:
+            raise Busy("blocks.index_behind", f"{len(self._overlay)} changes wait to be written into the index")
         frames = [
             Frame(kind=FRAME_FRAGMENT, group=0, replica=key.index, pieces=(head, content))
             for key, head, content in fragments
@@ -214,7 +189,7 @@ class Volumes:
         failed: Callable[[], None] | None = None,
     ) -> asyncio.Future[Sequence[Position]]:
         """Append; `landed` runs on the loop once it is durable, in order, whether or not somebody still waits."""
-        note = _Note()
+        note = Note()
 
         def done(positions: Sequence[Position], error: DwError | None) -> None:
             if error is None:
@@ -302,7 +277,12 @@ class Volumes:
 
     async def run(self, work: Callable[[], R]) -> R:
         """`work` on a worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except IndexDamaged as error:
+            if self._on_damaged is not None and self._tail is not None:
+                self._on_damaged(error)
+            raise
 
     def remove(self, segment: int) -> None:
         """Delete a volume. Readers still in it keep their file."""
@@ -322,6 +302,15 @@ class Volumes:
                     raise
                 place = now
         return self._read(key, place, offset, length)
+
+    def raw(self, key: FragmentKey, place: Place) -> bytes:
+        """Head and bytes of the fragment as they lie there, all of it verified; on worker threads. Raises Corrupt,
+        StorageFailed.
+        """
+        with self.open_files.reading(place.segment) as file:
+            content = file.read_at(place.offset, place.bytes)
+        check(key, place, content)
+        return content
 
     def _read(self, key: FragmentKey, place: Place | None, offset: int, length: int) -> tuple[FragmentHead, memoryview]:
         if place is None:
@@ -357,6 +346,8 @@ class Volumes:
         return Appender(files=self.files, policy=self.policy, journal=self.journal, tail=tail)
 
     def _open_writer(self) -> GroupCommitWriter:
+        if not self._writable:
+            raise StorageFailed("blocks.device_read_only", "the device is read-only", errno="EROFS")
         if self._writer is None:
             raise InvariantViolation("volumes are used before they are open")
         return self._writer
@@ -364,6 +355,15 @@ class Volumes:
     def _close_files(self) -> None:
         self.open_files.close()
         self.index.close()
+
+
+def check(key: FragmentKey, place: Place, content: Buffer) -> FragmentHead:
+    """That `content`, head and bytes of a place, is this fragment and sound. Raises Corrupt."""
+    head = decode_head(content)
+    if head.key != key or head.size != place.head or head.length != place.length or len(content) != place.bytes:
+        raise Corrupt("blocks.fragment_misplaced", "another fragment lies where the index points")
+    verify_pages(head, memoryview(content)[head.size :])
+    return head
 
 
 def _absent(key: FragmentKey) -> NotFound:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dwd.base.errors import AlreadyExists, Conflict, DwError, NoSpace, NotFound, StorageFailed, VersionRefused
+from dwd.base.errors import AlreadyExists, Conflict, Corrupt, DwError, NoSpace, NotFound, StorageFailed, VersionRefused
 from dwd.base.ids import BlockId, ClusterId, LayoutEpoch, NodeId
 from dwd.blocks.core.profiles import parse_profile
-from dwd.blocks.device import Device, DeviceState, format_device, read_marker
+from dwd.blocks.device import READ_ERRORS_MAX, Device
+from dwd.blocks.device_facts import DeviceState
 from dwd.blocks.fragments import Purpose, PutFragment
+from dwd.blocks.marker import format_device, read_marker
 from dwd.blocks.ports import Owner
 from dwd.blocks.volumes.compaction import compact, sparse_volume
 from dwd.blocks.volumes.fragment import FragmentKey, encode_head, page_checksums
@@ -173,15 +175,20 @@ async def test_writes_are_refused_when_their_layout_is_below_the_fence(tmp_path:
 async def test_the_device_leaves_service_when_the_disk_gives_errors(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path, nodes=1) as cluster:
         device = await only_device(cluster)
-        await device.put([fragment(device, 0)])
+        await device.put([fragment(device, n) for n in range(READ_ERRORS_MAX)])
 
         def broken(*_: object) -> bytes:
             raise StorageFailed("storage.failed", "EIO while reading")
 
         with device.volumes.open_files.reading(1) as file:
             file.read_at = broken  # type: ignore[method-assign]
+        for n in range(READ_ERRORS_MAX - 1):
+            for _ in range(3):
+                with pytest.raises(Corrupt):
+                    await device.get(key(n), 0, 1)
+        assert device.state is DeviceState.OPEN
         with pytest.raises(StorageFailed):
-            await device.get(key(0), 0, 1)
+            await device.get(key(READ_ERRORS_MAX - 1), 0, 1)
         assert device.state is DeviceState.FAILED
         assert [d for d, _ in cluster.failures] == [device.id]
         with pytest.raises(StorageFailed):
@@ -269,7 +276,7 @@ async def test_writes_are_refused_when_less_than_the_reserve_is_free(
     async with MemoryCluster(tmp_path, nodes=1) as cluster:
         device = await only_device(cluster)
         monkeypatch.setattr(type(cluster.files), "free_bytes", staticmethod(lambda _: (10, 100)))
-        device._space_at = float("-inf")
+        device._looked_at = float("-inf")
         device._reserve = share
         if refused:
             with pytest.raises(NoSpace):

@@ -284,13 +284,13 @@ async def test_a_block_is_made_whole_elsewhere_when_its_own_device_is_full(
         monkeypatch.setattr(
             type(cluster.files), "free_bytes", staticmethod(lambda path: (0, 100) if path == full.path else (50, 100))
         )
-        full._space_at = float("-inf")
+        full._looked_at = float("-inf")
         await heal.heal()
         row = heal.catalogue.rows[block.block]
         assert not row.missing
         assert [h.index for h in row.handoffs] == [2]
         monkeypatch.undo()
-        full._space_at = float("-inf")
+        full._looked_at = float("-inf")
         heal.queue.parked.clear()
         await heal.heal()
         assert await heal.whole()

@@ -11,7 +11,7 @@ import pytest
 from dwd.base.errors import StorageFailed
 from dwd.base.ids import BlockId, NodeId
 from dwd.blocks.volumes.fragment import FragmentKey
-from dwd.blocks.volumes.index import FragmentIndex, Place
+from dwd.blocks.volumes.index import FragmentIndex, Place, VolumeUse
 from tests.twins.memory_blocks import MemoryCluster
 
 JOURNAL = b"j" * 16
@@ -29,11 +29,11 @@ def test_counts_agree_with_the_rows_whatever_was_stored_and_deleted(tmp_path: Pa
             ],
             None,
         )
-        kept = index.live()
-        index._live = None
-        assert kept == index.live()
+        kept = index.uses()
+        index._uses = None
+        assert kept == index.uses()
     index.clear()
-    assert index.live() == {}
+    assert index.uses() == {}
 
 
 def test_counts_are_taken_anew_when_a_flush_failed(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_counts_are_taken_anew_when_a_flush_failed(tmp_path: Path) -> None:
     index.flush([(FragmentKey(BlockId(b"a" * 16), 0), place)], None)
     with pytest.raises(StorageFailed):
         index.flush([(FragmentKey(BlockId(None), 0), place)], None)  # type: ignore[arg-type]
-    assert index.live() == {1: (1, 60)}
+    assert index.uses() == {1: VolumeUse(fragments=1, bytes=60, end=69)}
 
 
 async def test_figures_come_at_once_when_a_compaction_is_under_way(tmp_path: Path) -> None:

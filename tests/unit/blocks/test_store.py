@@ -178,7 +178,7 @@ async def test_writes_avoid_a_device_when_it_is_full(tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(type(cluster.files), "free_bytes", staticmethod(little))
         for device in (holder(cluster, before, i) for i in range(6)):
-            device._space_at = float("-inf")
+            device._looked_at = float("-inf")
         block = await put(cluster, BIG)
         assert full.id not in locations(cluster.stores[NodeId(1)].reader.topology, block).values()
         assert await get(cluster, before) == BIG
@@ -186,7 +186,7 @@ async def test_writes_avoid_a_device_when_it_is_full(tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(type(cluster.files), "free_bytes", staticmethod(lambda path: (4, 100)))
         for device in (holder(cluster, before, i) for i in range(6)):
-            device._space_at = float("-inf")
+            device._looked_at = float("-inf")
         with pytest.raises(NoSpace):
             await put(cluster, BIG)
 

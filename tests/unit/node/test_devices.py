@@ -12,10 +12,10 @@ import pytest
 
 from dwd.base.errors import VersionRefused
 from dwd.base.ids import ClusterId, DeviceId, hex_id
-from dwd.blocks.device import MARKER, format_device
+from dwd.blocks.marker import MARKER, format_device
 from dwd.config.sections import Device as DeviceSettings
 from dwd.node import devices
-from dwd.node.devices import DeviceSet, DeviceSetup, Slot, open_devices
+from dwd.node.devices import DeviceOpener, DeviceSet, DeviceSetup, Slot, open_devices
 from dwd.node.paths import Paths
 from dwd.node.starts import Starts
 from dwd.runtime.clock import SystemClock, SystemRng
@@ -34,11 +34,12 @@ class Machine:
 
     async def start(self, *directories: Path, fresh: bool = False) -> list[Slot]:
         setup = DeviceSetup(
-            files=self.files, vfs="", paths=self.paths, cluster=CLUSTER, pool=self.pool, clock=SystemClock(),
-            rng=SystemRng(), volume_bytes=1 << 24, reserve_share=0.0, data_is_fresh=fresh,
+            files=self.files, vfs="", paths=self.paths, cluster=CLUSTER, make_pool=lambda: self.pool,
+            clock=SystemClock(), rng=SystemRng(), volume_bytes=1 << 24, reserve_share=0.0, data_is_fresh=fresh,
             starts=Starts(self.paths, self.files, SystemRng()), on_failed=lambda _device, _error: None,
         )  # fmt: skip
-        found = await open_devices(setup, [DeviceSettings(path=path) for path in directories])
+        opener = DeviceOpener(setup, [DeviceSettings(path=path) for path in directories])
+        found = await open_devices(setup, opener)
         for device in found.open_devices():
             await device.close()
         return found.slots
