@@ -20,6 +20,8 @@ from dwd.pb.admin.v1 import (
     admin_pb2_grpc,
     consensus_pb2,
     consensus_pb2_grpc,
+    heal_pb2,
+    heal_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
     layout_pb2,
@@ -46,6 +48,8 @@ class AdminClient:
         self.stub = admin_pb2_grpc.AdminStub(channel)
         self.raft_pb = consensus_pb2
         self.raft = consensus_pb2_grpc.ConsensusStub(channel)
+        self.heal_pb = heal_pb2
+        self.healing = heal_pb2_grpc.HealingStub(channel)
         self.layout_pb = layout_pb2
         self.layouts = layout_pb2_grpc.LayoutsStub(channel)
         self.profiles_pb = profiles_pb2

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dwd.base.clock import Clock
 from dwd.base.ids import ClusterId, DeviceId, GroupId, NodeId
+from dwd.blocks.healing import HealParts
 from dwd.blocks.topology import Topology
 from dwd.jobs.book import JobBook
 from dwd.meta.client import MetaClient
@@ -92,6 +93,7 @@ class AdminContext:
     meta: MetaClient
     objects: Objects
     blocks: BlockReports
+    healing: HealParts
     topology: Topology
     jobs: JobBook
     channels: Channels

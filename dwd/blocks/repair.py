@@ -131,7 +131,8 @@ class Repairer:
         """Raises Unavailable, Corrupt (cannot be read now), Busy, NoSpace, StorageFailed, DeadlineExceeded."""
         upgraded = await self._anew.upgrade(self._catalogue, group, owned, deadline=deadline)
         if upgraded is not None:
-            return Account(outcome=Outcome.WHOLE if upgraded is Anew.STORED else Outcome.GONE)
+            stored = upgraded is Anew.STORED
+            return Account(outcome=Outcome.WHOLE if stored else Outcome.GONE, decoded=stored)
         row, layout = owned.stored, self._topology.layout()
         work = _Work(
             group=group,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -31,6 +31,9 @@ CALL_SECONDS = 10.0
 BLOCK_SECONDS = 60.0
 TURN_SECONDS = 2.0
 """How long one piece of work goes on taking blocks."""
+RATE_SECONDS = 10.0
+"""What a rate is told over."""
+RECENT_MAX = 4_096
 AWAY = "devices are away"
 
 _REPAIRS = metrics.counter("dwd.blocks.repairs", "Blocks healed, by cause and outcome", "{block}")
@@ -48,6 +51,16 @@ class Healed:
     read_bytes: int = 0
     written_bytes: int = 0
     failures: int = 0
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT_MAX))
+    """When (monotonic seconds) the last ones were healed, and the bytes written for each."""
+
+    def rate(self, now: float) -> tuple[float, float]:
+        """Bytes and blocks a second, of late."""
+        seen = [(at, size) for at, size in self.recent if now - at <= RATE_SECONDS]
+        if not seen:
+            return 0.0, 0.0
+        span = RATE_SECONDS if len(self.recent) < RECENT_MAX else max(1.0, now - seen[0][0])
+        return sum(size for _, size in seen) / span, len(seen) / span
 
 
 class RepairWorker:
@@ -135,7 +148,8 @@ class RepairWorker:
                 return
         else:
             _ = self._queue.parked.pop(item.block, None)
-        if account.written or account.outcome is not Outcome.GONE:
+        if account.written or account.decoded:  # else somebody had healed it already
+            self.healed.recent.append((self._clock.monotonic(), account.written_bytes))
             self.healed.blocks += account.outcome is Outcome.WHOLE
             self._note(item, account, began, RepairState.DONE, account.outcome.value, 0)
         if account.outcome is Outcome.WHOLE:

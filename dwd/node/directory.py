@@ -20,6 +20,7 @@ NODE_SERVICES = ("/dwd.raft.", "/dwd.meta.", "/dwd.blocks.")
 OPERATOR_SERVICES = "/dwd.admin."
 ADMIN_PREFIX = "/dwd.admin.v1.Admin/"
 CONSENSUS_PREFIX = "/dwd.admin.v1.Consensus/"
+HEALING_PREFIX = "/dwd.admin.v1.Healing/"
 BETWEEN_NODES = frozenset(
     ADMIN_PREFIX + name for name in ("NodeStatus", "NodeRecount", "ListWorkers", "SetWorker")
 ) | frozenset(
@@ -34,6 +35,7 @@ BETWEEN_NODES = frozenset(
         "CommitRecovery",
     )
 )
+BETWEEN_NODES |= frozenset(HEALING_PREFIX + name for name in ("HealStatus", "ListRepairs", "RetryRepairs"))
 NOT_FOR_OPERATORS = frozenset(CONSENSUS_PREFIX + name for name in ("PrepareRecovery", "CommitRecovery"))
 OPEN_TO_JOINERS = frozenset({ADMIN_PREFIX + "Join"})
 

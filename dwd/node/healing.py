@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from dwd.blocks.core.heal_settings import PACE_SETTING, parse_pace
 from dwd.blocks.fragments import FragmentRouter, Purpose
 from dwd.blocks.heal_queue import HealQueue
+from dwd.blocks.healing import HealParts
 from dwd.blocks.ledger import Ledger
 from dwd.blocks.presence import Presence
 from dwd.blocks.recount import Recount
@@ -24,62 +24,53 @@ from dwd.node.storage import Storage
 from dwd.node.surroundings import Surroundings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Healing:
-    walker: Walker
-    worker: RepairWorker
-    queue: HealQueue
-    ledger: Ledger
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls,
-        around: Surroundings,
-        storage: Storage,
-        topology: Topology,
-        store: ErasureBlockStore,
-        router: FragmentRouter,
-        catalogue: BlockCatalogue,
-    ) -> AsyncIterator[Healing]:
-        """Raises StorageFailed: the ledger cannot be opened."""
-        settings, clock = around.settings, around.clock
-        dead_after_ms = int(settings.blocks.dead_after_seconds * 1000)
-        ledger = Ledger(around.paths.heal_ledger, vfs=around.vfs)
-        try:
-            queue = HealQueue(clock)
-            recount = Recount(topology=topology, fragments=router, clock=clock)
-            walker = Walker(
-                catalogue=catalogue,
-                topology=topology,
-                queue=queue,
-                presence=Presence(recount=recount, catalogue=catalogue, topology=topology, clock=clock),
-                clock=clock,
-                dead_after_ms=dead_after_ms,
-            )
-            repairer = Repairer(
-                topology=topology,
-                fragments=router,
-                readers={purpose: store.repair_reader(purpose) for purpose in (Purpose.REPAIR, Purpose.URGENT)},
-                anew=Reencoder(store),
-                catalogue=catalogue,
-                clock=clock,
-                dead_after_ms=dead_after_ms,
-            )
-            worker = RepairWorker(
-                repairer=repairer,
-                catalogue=catalogue,
-                queue=queue,
-                walker=walker,
-                ledger=ledger,
-                clock=clock,
-                at_once=settings.repair.concurrent_blocks,
-            )
-            storage.fragments.pacing.ceiling = float(settings.repair.bytes_per_second)
-            yield cls(walker=walker, worker=worker, queue=queue, ledger=ledger)
-        finally:
-            ledger.flush(ledger.take(), clock.unix_ms())
-            ledger.close()
+@asynccontextmanager
+async def open_healing(
+    around: Surroundings,
+    storage: Storage,
+    topology: Topology,
+    store: ErasureBlockStore,
+    router: FragmentRouter,
+    catalogue: BlockCatalogue,
+) -> AsyncIterator[HealParts]:
+    """Raises StorageFailed: the ledger cannot be opened."""
+    settings, clock = around.settings, around.clock
+    dead_after_ms = int(settings.blocks.dead_after_seconds * 1000)
+    ledger = Ledger(around.paths.heal_ledger, vfs=around.vfs)
+    try:
+        queue = HealQueue(clock)
+        recount = Recount(topology=topology, fragments=router, clock=clock)
+        walker = Walker(
+            catalogue=catalogue,
+            topology=topology,
+            queue=queue,
+            presence=Presence(recount=recount, catalogue=catalogue, topology=topology, clock=clock),
+            clock=clock,
+            dead_after_ms=dead_after_ms,
+        )
+        repairer = Repairer(
+            topology=topology,
+            fragments=router,
+            readers={purpose: store.repair_reader(purpose) for purpose in (Purpose.REPAIR, Purpose.URGENT)},
+            anew=Reencoder(store),
+            catalogue=catalogue,
+            clock=clock,
+            dead_after_ms=dead_after_ms,
+        )
+        worker = RepairWorker(
+            repairer=repairer,
+            catalogue=catalogue,
+            queue=queue,
+            walker=walker,
+            ledger=ledger,
+            clock=clock,
+            at_once=settings.repair.concurrent_blocks,
+        )
+        storage.fragments.pacing.ceiling = float(settings.repair.bytes_per_second)
+        yield HealParts(walker=walker, worker=worker, queue=queue, ledger=ledger, pacing=storage.fragments.pacing)
+    finally:
+        ledger.flush(ledger.take(), clock.unix_ms())
+        ledger.close()
 
 
 def follow_pace(view: ControlView, storage: Storage) -> None:

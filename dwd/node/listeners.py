@@ -12,6 +12,7 @@ import structlog
 from dwd.admin.context import AdminContext
 from dwd.admin.http import AdminHttp
 from dwd.admin.rpc.consensus import ConsensusServicer
+from dwd.admin.rpc.healing import HealingServicer
 from dwd.admin.rpc.jobs import JobsServicer
 from dwd.admin.rpc.layouts import LayoutsServicer
 from dwd.admin.rpc.profiles import ProfilesServicer
@@ -58,9 +59,11 @@ class Listeners:
         async with AsyncExitStack() as stack:
             objects = await _objects(around, metadata, upkeep, stack)
             health = _health(metadata, upkeep)
+            upkeep.healing.pacing.lag = lag.seconds
             admin_context = _admin_context(around, network, metadata, upkeep, objects, lag)
             network.server.add(AdminServicer(admin_context).register)
             network.server.add(ConsensusServicer(admin_context).register)
+            network.server.add(HealingServicer(admin_context).register)
             network.server.add(LayoutsServicer(admin_context).register)
             network.server.add(ProfilesServicer(admin_context).register)
             network.server.add(JobsServicer(admin_context).register)
@@ -115,6 +118,7 @@ def _admin_context(
         meta=metadata.client,
         objects=objects,
         blocks=upkeep.reports,
+        healing=upkeep.healing,
         topology=upkeep.topology,
         jobs=upkeep.jobs.book,
         channels=network.channels,

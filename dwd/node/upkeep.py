@@ -14,6 +14,7 @@ from dwd.base.ids import NodeId
 from dwd.blocks.findings import Findings, FindingWorker
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
+from dwd.blocks.healing import HealParts
 from dwd.blocks.ledger import LedgerWorker
 from dwd.blocks.orphans import OrphanOptions, OrphanWorker
 from dwd.blocks.policies import tier_of
@@ -43,7 +44,7 @@ from dwd.meta.workers.version import VersionWorker
 from dwd.node.announce import AnnounceWorker, LayoutWorker
 from dwd.node.block_owner import MetaBlockOwner
 from dwd.node.block_reports import NodeBlockReports
-from dwd.node.healing import Healing, follow_pace
+from dwd.node.healing import follow_pace, open_healing
 from dwd.node.jobs import KindParts, NodeJobs
 from dwd.node.metadata import Metadata
 from dwd.node.network import Network
@@ -87,7 +88,7 @@ class Upkeep:
     store: ErasureBlockStore
     router: FragmentRouter
     catalogue: ClientCatalogue
-    healing: Healing
+    healing: HealParts
     reports: NodeBlockReports
     findings: Findings
     jobs: NodeJobs
@@ -117,7 +118,7 @@ class Upkeep:
             )
             stack.push_async_callback(store.close)
             catalogue = ClientCatalogue(metadata.client)
-            healing = await stack.enter_async_context(Healing.open(around, storage, topology, store, router, catalogue))
+            healing = await stack.enter_async_context(open_healing(around, storage, topology, store, router, catalogue))
             reports = NodeBlockReports(
                 devices=storage.devices,
                 local=storage.fragments,
