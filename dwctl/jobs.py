@@ -50,25 +50,6 @@ def run_job(
     Raises what planning and starting raise; DwError when the job failed, Conflict when it was cancelled, typer.Exit 6
     with the id printed without `wait`, OutcomeUnknown when nobody can be asked any more.
     """
-    job = start_job(client, kind, arguments, dry_run=dry_run, yes=yes, wait=wait, force=force, as_json=as_json)
-    if job is None:
-        return None
-    ended = follow_job(client, job, as_json=as_json)
-    return concluded(ended, output(as_json))
-
-
-def start_job(
-    client: AdminClient,
-    kind: str,
-    arguments: Mapping[str, str],
-    *,
-    dry_run: bool,
-    yes: bool,
-    wait: bool,
-    force: bool,
-    as_json: bool,
-) -> str | None:
-    """As `run_job`, up to the start: the job's id."""
     sink, pb = output(as_json), client.jobs_pb
     wanted = pb.PlanJobRequest(kind=kind, arguments=arguments, force=force)
     plan = client.ask(client.jobs.PlanJob, wanted, seconds=PLAN_SECONDS)
@@ -78,9 +59,27 @@ def start_job(
     for line in plan_lines(plan):
         sink.note(line)
     confirm("go on?", yes=yes)
+    agreed = "" if yes else plan.hash
+    job = start_job(client, kind, arguments, wait=wait, force=force, as_json=as_json, agreed=agreed)
+    ended = follow_job(client, job, as_json=as_json)
+    return concluded(ended, sink)
+
+
+def start_job(
+    client: AdminClient,
+    kind: str,
+    arguments: Mapping[str, str],
+    *,
+    wait: bool = True,
+    force: bool = False,
+    as_json: bool = False,
+    agreed: str = "",
+) -> str:
+    """The job's id, for whoever shows its own plan or none. `agreed`: the hash of a plan that was shown."""
+    sink, pb = output(as_json), client.jobs_pb
     started = client.change(
         client.jobs.StartJob,
-        pb.StartJobRequest(kind=kind, arguments=arguments, force=force, plan_hash="" if yes else plan.hash),
+        pb.StartJobRequest(kind=kind, arguments=arguments, force=force, plan_hash=agreed),
         seconds=PLAN_SECONDS,
     )
     if started.existed:

@@ -9,11 +9,11 @@ import typer
 
 from dwctl import status_page
 from dwctl.commands import recover
+from dwctl.jobs import concluded, follow_job, start_job
 from dwctl.output import print_line
 from dwctl.session import ContextOption, JsonFlag, admin, as_document, cluster_status, output
 from dwctl.tables import plain
 from dwctl.watching import follow, show
-from dwd.base.errors import DwError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -65,21 +65,23 @@ def verify(
     context: ContextOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Recount redundancy from the devices; exit 1 unless every fragment that should exist does."""
+    """Recount redundancy from the devices; exit 1 unless every fragment that should exist does.
+
+    It is a job: a node that goes away meanwhile is replaced, and an interrupt leaves it to end by itself.
+    """
     sink = output(as_json)
-    with admin(context) as client, sink.progress(unit="blocks") as progress:
-        task = progress.add_task("recount", total=None)
-        last = client.pb.RecountProgress()
-        for last in client.stream(client.stub.Recount, client.pb.RecountRequest(verify_pages=pages)):
-            progress.update(task, completed=last.blocks_done, total=last.blocks_total)
-    if not last.finished:
-        raise DwError("recount.unfinished", "the recount broke off", hint="run it again; see `dwctl cluster status`")
+    with admin(context) as client:
+        job = start_job(client, "cluster.verify", {"pages": "yes" if pages else "no"}, as_json=as_json)
+        ended = follow_job(client, job, as_json=as_json)
+    if ended.state != "done":
+        concluded(ended, sink)
+    found = json.loads(ended.result)
     sink.value(
-        as_document(last),
-        f"{last.blocks_done:,} blocks: {last.fragments_found:,} of {last.fragments_expected:,} fragments found, "
-        f"{last.fragments_bad:,} bad\n"
-        f"{last.blocks_degraded:,} blocks not fully redundant, {last.blocks_unreadable:,} unreadable, "
-        f"{last.blocks_unknown:,} not known (a device did not answer)",
+        found,
+        f"{found['blocks_done']:,} blocks: {found['fragments_found']:,} of {found['fragments_expected']:,} fragments "
+        f"found, {found['fragments_bad']:,} bad\n"
+        f"{found['blocks_degraded']:,} blocks not fully redundant, {found['blocks_unreadable']:,} unreadable, "
+        f"{found['blocks_unknown']:,} not known (a device did not answer)",
     )
-    if last.blocks_degraded or last.blocks_unreadable or last.blocks_unknown:
+    if found["blocks_degraded"] or found["blocks_unreadable"] or found["blocks_unknown"]:
         raise typer.Exit(1)

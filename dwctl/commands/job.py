@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dwctl.job_display import counts_of, step_of
-from dwctl.jobs import concluded, follow_job
+from dwctl.jobs import DryRunFlag, ForceFlag, WaitFlag, concluded, follow_job, run_job
 from dwctl.output import confirm
 from dwctl.session import ContextOption, JsonFlag, YesFlag, admin, as_document, output
 from dwctl.tables import Column, table
+from dwd.base.errors import InvalidArgument
 from dwd.base.units import format_duration
 
 if TYPE_CHECKING:
     from dwd.pb.admin.v1 import jobs_pb2
 
-app = typer.Typer(name="job", help="Long work: list, show, watch, cancel, pause, resume.", no_args_is_help=True)
+app = typer.Typer(name="job", help="Long work: list, start, show, watch, cancel, pause, resume.", no_args_is_help=True)
 JobArgument = Annotated[str, typer.Argument(help="The job, as `dwctl job list` names it: j142.")]
 
 
@@ -54,6 +55,25 @@ def list_(
     sink.table(table("jobs", columns, rows), as_document(found))
     if found.more:
         sink.note("there are more: say --limit")
+
+
+@app.command(epilog="Example: dwctl job start cluster.verify pages=yes --no-wait")
+def start(
+    kind: Annotated[str, typer.Argument(help="The kind of job.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Its arguments.")] = None,
+    dry_run: DryRunFlag = False,
+    force: ForceFlag = False,
+    yes: YesFlag = False,
+    wait: WaitFlag = True,
+    context: ContextOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Start a job of any kind. Most kinds have a verb of their own, which says more."""
+    given = dict(pair.partition("=")[::2] for pair in arguments or ())
+    if any("=" not in pair for pair in arguments or ()):
+        raise InvalidArgument("dwctl.arguments", "arguments look like NAME=VALUE", hint="see `dwctl job start --help`")
+    with admin(context) as client:
+        run_job(client, kind, given, dry_run=dry_run, yes=yes, wait=wait, force=force, as_json=as_json)
 
 
 @app.command()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from dwd.base.clock import Clock
-from dwd.base.ids import ClusterId, DeviceId, GroupId, NodeId
+from dwd.base.ids import ClusterId, DeviceId, NodeId
 from dwd.blocks.healing import HealParts
 from dwd.blocks.topology import Topology
 from dwd.jobs.book import JobBook
@@ -42,22 +42,6 @@ class DeviceReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecountTotals:
-    """What a recount found so far."""
-
-    blocks_done: int = 0
-    blocks_total: int = 0
-    fragments_expected: int = 0
-    fragments_found: int = 0
-    fragments_bad: int = 0
-    blocks_degraded: int = 0
-    blocks_unreadable: int = 0
-    blocks_unknown: int = 0
-    groups: tuple[GroupId, ...] = ()
-    """Shards counted; complete only in the last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """How the blocks of the shards led here stand, devices that are down taken into account."""
 
@@ -73,10 +57,6 @@ class BlockReports(Protocol):
 
     async def exposure(self) -> Exposure:
         """Of the shards this node leads."""
-        ...
-
-    def recount(self, *, verify_pages: bool) -> AsyncIterator[RecountTotals]:
-        """Ask the devices for every fragment of the shards this node leads; totals so far, the last one complete."""
         ...
 
 

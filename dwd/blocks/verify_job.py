@@ -52,7 +52,7 @@ class Tally:
 
     def facts(self) -> str:
         """For `JobInfo.result`: the counts as JSON."""
-        counted = dataclasses.asdict(self)
+        counted = dataclasses.asdict(self) | {"blocks_total": self.blocks_done, "finished": True}
         del counted["group"], counted["after"]
         return json.dumps(counted, separators=(",", ":"))
 

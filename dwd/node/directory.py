@@ -21,9 +21,7 @@ OPERATOR_SERVICES = "/dwd.admin."
 ADMIN_PREFIX = "/dwd.admin.v1.Admin/"
 CONSENSUS_PREFIX = "/dwd.admin.v1.Consensus/"
 HEALING_PREFIX = "/dwd.admin.v1.Healing/"
-BETWEEN_NODES = frozenset(
-    ADMIN_PREFIX + name for name in ("NodeStatus", "NodeRecount", "ListWorkers", "SetWorker")
-) | frozenset(
+BETWEEN_NODES = frozenset(ADMIN_PREFIX + name for name in ("NodeStatus", "ListWorkers", "SetWorker")) | frozenset(
     CONSENSUS_PREFIX + name
     for name in (
         "RaftStatus",

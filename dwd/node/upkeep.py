@@ -124,8 +124,6 @@ class Upkeep:
                 local=storage.fragments,
                 walker=healing.walker,
                 catalogue=catalogue,
-                recount=Recount(topology=topology, fragments=router, clock=around.clock),
-                found=store.reports,
                 meta=metadata.client,
                 topology=topology,
                 clock=around.clock,

@@ -16,7 +16,6 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,7 @@ from tests.sim.process import SimNode
 from tests.sim.watching import Violation, Watch, small_frames, watched_cores
 from tests.twins.meta_group import CLUSTER, SHARD
 from tests.twins.meta_nodes import add_node
-from tests.twins.virtual_time import LIFE, SeededRng, VirtualLoop
+from tests.twins.virtual_time import LIFE, SeededRng, VirtualLoop, bury
 
 START_SECONDS = 60.0
 STEP_SECONDS = 0.05
@@ -255,23 +254,13 @@ def run(plan: Plan) -> Outcome:
     finally:
         if world is not None:
             world.close()
-        _bury(loop)
+        bury(loop)
         asyncio.set_event_loop(None)
         gc.enable()
         gc.collect()
         sys.unraisablehook = hook
         caught.__exit__(None, None, None)
         shutil.rmtree(root, ignore_errors=True)
-
-
-def _bury(loop: VirtualLoop) -> None:
-    """Processes that died left tasks that will never run again."""
-    for task in asyncio.all_tasks(loop):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        coroutine: Any = task.get_coro()
-        with suppress(BaseException):
-            coroutine.close()
-    loop.close()
 
 
 def _allow_files() -> None:

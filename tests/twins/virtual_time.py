@@ -8,12 +8,16 @@ is over nothing of it runs any more, as if its process had been killed.
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import math
 import random  # noqa: TID251 - the seeded twin of dwd.base.clock.Rng
+import sys
+import warnings
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
@@ -190,3 +194,31 @@ def run_virtually(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` on a VirtualLoop."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+def run_mortally(main: Coroutine[Any, Any, T]) -> T:
+    """As `run_virtually`, where lives end: what the dead left undone is dropped, not waited for."""
+    loop = VirtualLoop()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        asyncio.set_event_loop(loop)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # coroutines of processes that died before they began
+            try:
+                return loop.run_until_complete(main)
+            finally:
+                bury(loop)
+                asyncio.set_event_loop(None)
+                gc.collect(0)
+    finally:
+        sys.unraisablehook = hook
+
+
+def bury(loop: VirtualLoop) -> None:
+    """Processes that died left tasks that will never run again."""
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        coroutine: Any = task.get_coro()
+        with suppress(BaseException):
+            coroutine.close()
+    loop.close()

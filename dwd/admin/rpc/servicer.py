@@ -10,7 +10,7 @@ import grpc
 from dwd.admin import joins, profiles, users
 from dwd.admin.context import OPERATOR, AdminContext
 from dwd.admin.newcomer import Newcomer
-from dwd.admin.rpc import objects, recount, status, workers
+from dwd.admin.rpc import objects, status, workers
 from dwd.base.errors import InvalidArgument, PermissionDenied
 from dwd.base.ids import NodeId, parse_hex_id, stamp_ms
 from dwd.base.policy import tier_name
@@ -40,14 +40,6 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     async def NodeStatus(self, request: pb.NodeStatusRequest, context: Context) -> pb.NodeStatusReply:
         return await status.node_status(self._context)
-
-    async def Recount(self, request: pb.RecountRequest, context: Context) -> AsyncIterator[pb.RecountProgress]:
-        async for progress in recount.everywhere(self._context, verify_pages=request.verify_pages):
-            yield progress
-
-    async def NodeRecount(self, request: pb.RecountRequest, context: Context) -> AsyncIterator[pb.RecountProgress]:
-        async for progress in recount.here(self._context, verify_pages=request.verify_pages):
-            yield progress
 
     async def CreateJoinToken(self, request: pb.CreateJoinTokenRequest, context: Context) -> pb.CreateJoinTokenReply:
         made = await joins.create_token(self._context, minutes=request.minutes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dwd.admin.context import OPERATION_SECONDS, RecountTotals
+from dwd.admin.context import OPERATION_SECONDS
 from dwd.admin.rpc.consensus import ConsensusServicer
 from dwd.admin.rpc.servicer import AdminServicer
 from dwd.base.errors import NotFound
@@ -55,27 +55,10 @@ class Everybody:
 
 
 @dataclass
-class Blocks:
-    """A recount tells `progress` step by step, then fails if it is to. `verified`: what was asked for."""
-
-    progress: Sequence[RecountTotals] = ()
-    failure: Exception | None = None
-    verified: list[bool] = field(default_factory=list)
-
-    async def recount(self, *, verify_pages: bool) -> AsyncIterator[RecountTotals]:
-        self.verified.append(verify_pages)
-        for totals in self.progress:
-            yield totals
-        if self.failure is not None:
-            raise self.failure
-
-
-@dataclass
 class AdminNode:
     """`context` is that of the service."""
 
     context: Any
-    blocks: Blocks
     workers: WorkerRunner
 
 
@@ -101,19 +84,18 @@ class AdminCluster:
         channels = Channels(credential, self.directory)
         self.opened.append(channels)
         self.rows.append(node_row(number, domain=Domain()))
-        blocks, workers = Blocks(), WorkerRunner(self.tasks, CLOCK, SystemRng())
+        workers = WorkerRunner(self.tasks, CLOCK, SystemRng())
         view = SimpleNamespace(topology=self.topology, topology_or_none=self.topology)
         context = SimpleNamespace(
             node=NodeId(number),
             clock=CLOCK,
             meta=SimpleNamespace(view=view, shards=lambda: self.shards),
-            blocks=blocks,
             channels=channels,
             workers=workers,
             recovery=SimpleNamespace(epoch=0),
             deadline=lambda seconds=OPERATION_SECONDS: CLOCK.monotonic() + seconds,
         )
-        made = self.nodes[number] = AdminNode(context=context, blocks=blocks, workers=workers)
+        made = self.nodes[number] = AdminNode(context=context, workers=workers)
         self.directory.addresses[number] = await self.serve(credential, context) if serving else CLOSED
         return made
 

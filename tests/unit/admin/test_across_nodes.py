@@ -1,17 +1,14 @@
-"""Verbs that ask every node: recounts and workers, over real calls."""
+"""Verbs that ask every node: workers, over real calls."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dwd.admin.context import RecountTotals
-from dwd.admin.rpc import recount, workers
-from dwd.base.errors import Corrupt, DwError, InvalidArgument, NotFound, Unavailable
-from dwd.base.ids import GroupId, hex_id
-from dwd.meta.core.control.rows import Liveness
+from dwd.admin.rpc import workers
+from dwd.base.errors import DwError, InvalidArgument, NotFound, Unavailable
+from dwd.base.ids import hex_id
 from dwd.pb.admin.v1 import admin_pb2 as pb
 from dwd.runtime.worker import Progress
 from dwd.runtime.workers import WorkerState
@@ -19,69 +16,6 @@ from tests.twins.meta_nodes import until
 from tests.unit.admin.conftest import AdminCluster, AdminNode
 
 IDLE_SECONDS = 3_600.0
-
-
-def counted(*groups: int, **totals: int) -> tuple[RecountTotals, ...]:
-    """What a node tells on the way, and at last."""
-    return (RecountTotals(), RecountTotals(groups=tuple(GroupId(group) for group in groups), **totals))
-
-
-async def recounted(node: AdminNode, *, verify_pages: bool = False) -> list[pb.RecountProgress]:
-    return [progress async for progress in recount.everywhere(node.context, verify_pages=verify_pages)]
-
-
-async def test_totals_are_the_sum_of_what_each_node_counted(admins: AdminCluster) -> None:
-    for number in (1, 2, 3):
-        await admins.add(number)
-    admins.nodes[1].blocks.progress = counted()
-    admins.nodes[2].blocks.progress = counted(1, blocks_done=5, fragments_expected=30, fragments_bad=1)
-    admins.nodes[3].blocks.progress = counted(2, blocks_done=7, fragments_expected=42, blocks_degraded=2)
-    told = await recounted(admins.nodes[1])
-    assert [progress.finished for progress in told[:-1]] == [False] * (len(told) - 1)
-    last = told[-1]
-    assert (last.finished, last.blocks_done, last.fragments_expected) == (True, 12, 72)
-    assert (last.fragments_bad, last.blocks_degraded) == (1, 2)
-
-
-@pytest.mark.parametrize("verify_pages", [False, True])
-async def test_every_node_reads_pages_only_when_asked_to(admins: AdminCluster, *, verify_pages: bool) -> None:
-    for number, group in ((1, 1), (2, 2)):
-        (await admins.add(number)).blocks.progress = counted(group)
-    await recounted(admins.nodes[1], verify_pages=verify_pages)
-    assert [admins.nodes[number].blocks.verified for number in (1, 2)] == [[verify_pages], [verify_pages]]
-
-
-@pytest.mark.parametrize("where", [1, 2])
-async def test_recount_is_unavailable_when_a_node_breaks_off(admins: AdminCluster, where: int) -> None:
-    for number, group in ((1, 1), (2, 2)):
-        (await admins.add(number)).blocks.progress = counted(group)
-    admins.nodes[where].blocks.failure = Corrupt("test.index", "the index of a device is torn")
-    with pytest.raises(Unavailable, match="torn") as caught:
-        await recounted(admins.nodes[1])
-    assert caught.value.code == "recount.broken"
-
-
-async def test_recount_is_unavailable_when_a_node_cannot_be_reached(admins: AdminCluster) -> None:
-    (await admins.add(1)).blocks.progress = counted(1, 2)
-    await admins.add(2, serving=False)
-    with pytest.raises(Unavailable) as caught:
-        await recounted(admins.nodes[1])
-    assert caught.value.code == "recount.broken"
-
-
-async def test_recount_is_unavailable_when_no_node_leads_a_shard(admins: AdminCluster) -> None:
-    for number, group in ((1, (1,)), (2, ())):
-        (await admins.add(number)).blocks.progress = counted(*group)
-    with pytest.raises(Unavailable) as caught:
-        await recounted(admins.nodes[1])
-    assert caught.value.code == "recount.no_leader"
-
-
-async def test_recount_passes_a_node_over_when_it_is_known_to_be_down(admins: AdminCluster) -> None:
-    (await admins.add(1)).blocks.progress = counted(1, 2, blocks_done=3)
-    await admins.add(2, serving=False)
-    admins.rows[1] = replace(admins.rows[1], liveness=Liveness.DOWN)
-    assert (await recounted(admins.nodes[1]))[-1].blocks_done == 3
 
 
 class Worker:

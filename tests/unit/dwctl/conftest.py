@@ -14,7 +14,7 @@ import pytest
 
 from dwctl import session
 from dwctl.main import main
-from dwd.pb.admin.v1 import admin_pb2, consensus_pb2, layout_pb2, profiles_pb2
+from dwd.pb.admin.v1 import admin_pb2, consensus_pb2, jobs_pb2, layout_pb2, profiles_pb2
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Node:
     raft_pb = consensus_pb2
     layout_pb = layout_pb2
     profiles_pb = profiles_pb2
+    jobs_pb = jobs_pb2
 
     cluster = None  # nothing to learn into
 
@@ -45,6 +46,10 @@ class Node:
 
     @property
     def profiles(self) -> Node:
+        return self
+
+    @property
+    def jobs(self) -> Node:
         return self
 
     def __getattr__(self, name: str) -> str:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -126,24 +125,6 @@ def test_workers_are_listed_by_the_names_of_nodes_that_cluster_json_never_heard_
         assert dwctl("worker", "list", "--node", told).out.splitlines()[1:] == ["n10\tblocks.gc\tidle\t0\t2\t-"]
     refused = dwctl("worker", "list", "--node", "n3")
     assert (refused.code, "dwctl node list" in refused.err) == (3, True)
-
-
-@pytest.mark.parametrize(
-    ("last", "code"),
-    [
-        ({}, 0),
-        ({"blocks_degraded": 1}, 1),
-        ({"blocks_unreadable": 1}, 1),
-        ({"blocks_unknown": 1}, 1),
-        ({"finished": False}, 1),
-    ],
-)
-def test_verify_succeeds_only_when_every_fragment_was_found(
-    dwctl: Dwctl, node: Node, last: dict[str, Any], code: int
-) -> None:
-    facts = {"blocks_done": 5, "blocks_total": 5, "finished": True, **last}
-    node.answers["Recount"] = [pb.RecountProgress(blocks_total=5), pb.RecountProgress(**facts)]
-    assert dwctl("cluster", "verify").code == code
 
 
 def object_reply(data: bytes, etag: str, *, size: int | None = None) -> list[pb.GetObjectReply]:

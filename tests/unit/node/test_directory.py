@@ -27,7 +27,7 @@ INNER = tuple(
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 )
-BETWEEN_NODES = {f"/dwd.admin.v1.Admin/{m}" for m in ("NodeStatus", "NodeRecount", "ListWorkers", "SetWorker")}
+BETWEEN_NODES = {f"/dwd.admin.v1.Admin/{m}" for m in ("NodeStatus", "ListWorkers", "SetWorker")}
 JOIN = "/dwd.admin.v1.Admin/Join"
 
 

@@ -328,7 +328,7 @@ Global___DeviceInfo: _TypeAlias = DeviceInfo  # noqa: Y015
 
 @_typing.final
 class Redundancy(_message.Message):
-    """As the metadata says; `Recount` asks the devices."""
+    """As the metadata says; the job `cluster.verify` asks the devices."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -444,76 +444,6 @@ class NodeStatusReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatusReply: _TypeAlias = NodeStatusReply  # noqa: Y015
-
-@_typing.final
-class RecountRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VERIFY_PAGES_FIELD_NUMBER: _builtins.int
-    verify_pages: _builtins.bool
-    """read and check every fragment, not only ask for it"""
-    def __init__(
-        self,
-        *,
-        verify_pages: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["verify_pages", b"verify_pages"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RecountRequest: _TypeAlias = RecountRequest  # noqa: Y015
-
-@_typing.final
-class RecountProgress(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BLOCKS_DONE_FIELD_NUMBER: _builtins.int
-    BLOCKS_TOTAL_FIELD_NUMBER: _builtins.int
-    FRAGMENTS_EXPECTED_FIELD_NUMBER: _builtins.int
-    FRAGMENTS_FOUND_FIELD_NUMBER: _builtins.int
-    FRAGMENTS_BAD_FIELD_NUMBER: _builtins.int
-    BLOCKS_DEGRADED_FIELD_NUMBER: _builtins.int
-    BLOCKS_UNREADABLE_FIELD_NUMBER: _builtins.int
-    FINISHED_FIELD_NUMBER: _builtins.int
-    BLOCKS_UNKNOWN_FIELD_NUMBER: _builtins.int
-    GROUPS_FIELD_NUMBER: _builtins.int
-    blocks_done: _builtins.int
-    blocks_total: _builtins.int
-    fragments_expected: _builtins.int
-    fragments_found: _builtins.int
-    fragments_bad: _builtins.int
-    blocks_degraded: _builtins.int
-    blocks_unreadable: _builtins.int
-    finished: _builtins.bool
-    blocks_unknown: _builtins.int
-    """some device did not answer"""
-    @_builtins.property
-    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """shards counted"""
-
-    def __init__(
-        self,
-        *,
-        blocks_done: _builtins.int = ...,
-        blocks_total: _builtins.int = ...,
-        fragments_expected: _builtins.int = ...,
-        fragments_found: _builtins.int = ...,
-        fragments_bad: _builtins.int = ...,
-        blocks_degraded: _builtins.int = ...,
-        blocks_unreadable: _builtins.int = ...,
-        finished: _builtins.bool = ...,
-        blocks_unknown: _builtins.int = ...,
-        groups: _abc.Iterable[_builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks_degraded", b"blocks_degraded", "blocks_done", b"blocks_done", "blocks_total", b"blocks_total", "blocks_unknown", b"blocks_unknown", "blocks_unreadable", b"blocks_unreadable", "finished", b"finished", "fragments_bad", b"fragments_bad", "fragments_expected", b"fragments_expected", "fragments_found", b"fragments_found", "groups", b"groups"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RecountProgress: _TypeAlias = RecountProgress  # noqa: Y015
 
 @_typing.final
 class CreateJoinTokenRequest(_message.Message):

@@ -45,16 +45,6 @@ class AdminStub:
                 request_serializer=dwd_dot_admin_dot_v1_dot_admin__pb2.NodeStatusRequest.SerializeToString,
                 response_deserializer=dwd_dot_admin_dot_v1_dot_admin__pb2.NodeStatusReply.FromString,
                 _registered_method=True)
-        self.Recount = channel.unary_stream(
-                '/dwd.admin.v1.Admin/Recount',
-                request_serializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountRequest.SerializeToString,
-                response_deserializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountProgress.FromString,
-                _registered_method=True)
-        self.NodeRecount = channel.unary_stream(
-                '/dwd.admin.v1.Admin/NodeRecount',
-                request_serializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountRequest.SerializeToString,
-                response_deserializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountProgress.FromString,
-                _registered_method=True)
         self.CreateJoinToken = channel.unary_unary(
                 '/dwd.admin.v1.Admin/CreateJoinToken',
                 request_serializer=dwd_dot_admin_dot_v1_dot_admin__pb2.CreateJoinTokenRequest.SerializeToString,
@@ -165,19 +155,6 @@ class AdminServicer:
     def NodeStatus(self, request, context):
         """What this node alone knows; nodes ask each other.
         """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Recount(self, request, context):
-        """Ask the devices, not the books, whether every fragment that should exist does. Progress comes as it goes.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def NodeRecount(self, request, context):
-        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -309,16 +286,6 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.NodeStatus,
                     request_deserializer=dwd_dot_admin_dot_v1_dot_admin__pb2.NodeStatusRequest.FromString,
                     response_serializer=dwd_dot_admin_dot_v1_dot_admin__pb2.NodeStatusReply.SerializeToString,
-            ),
-            'Recount': grpc.unary_stream_rpc_method_handler(
-                    servicer.Recount,
-                    request_deserializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountRequest.FromString,
-                    response_serializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountProgress.SerializeToString,
-            ),
-            'NodeRecount': grpc.unary_stream_rpc_method_handler(
-                    servicer.NodeRecount,
-                    request_deserializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountRequest.FromString,
-                    response_serializer=dwd_dot_admin_dot_v1_dot_admin__pb2.RecountProgress.SerializeToString,
             ),
             'CreateJoinToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateJoinToken,
@@ -471,60 +438,6 @@ class Admin:
             '/dwd.admin.v1.Admin/NodeStatus',
             dwd_dot_admin_dot_v1_dot_admin__pb2.NodeStatusRequest.SerializeToString,
             dwd_dot_admin_dot_v1_dot_admin__pb2.NodeStatusReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Recount(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/dwd.admin.v1.Admin/Recount',
-            dwd_dot_admin_dot_v1_dot_admin__pb2.RecountRequest.SerializeToString,
-            dwd_dot_admin_dot_v1_dot_admin__pb2.RecountProgress.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def NodeRecount(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/dwd.admin.v1.Admin/NodeRecount',
-            dwd_dot_admin_dot_v1_dot_admin__pb2.RecountRequest.SerializeToString,
-            dwd_dot_admin_dot_v1_dot_admin__pb2.RecountProgress.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,9 +38,6 @@ class AdminStub:
     ClusterStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ClusterStatusRequest, _admin_pb2.ClusterStatusReply]
     NodeStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.NodeStatusRequest, _admin_pb2.NodeStatusReply]
     """What this node alone knows; nodes ask each other."""
-    Recount: _grpc.UnaryStreamMultiCallable[_admin_pb2.RecountRequest, _admin_pb2.RecountProgress]
-    """Ask the devices, not the books, whether every fragment that should exist does. Progress comes as it goes."""
-    NodeRecount: _grpc.UnaryStreamMultiCallable[_admin_pb2.RecountRequest, _admin_pb2.RecountProgress]
     CreateJoinToken: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateJoinTokenRequest, _admin_pb2.CreateJoinTokenReply]
     Join: _grpc.UnaryUnaryMultiCallable[_admin_pb2.JoinRequest, _admin_pb2.JoinReply]
     """The only method open to the certificate inside a join token."""
@@ -70,9 +67,6 @@ class AdminAsyncStub(AdminStub):
     ClusterStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.ClusterStatusRequest, _admin_pb2.ClusterStatusReply]  # type: ignore[assignment]
     NodeStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeStatusRequest, _admin_pb2.NodeStatusReply]  # type: ignore[assignment]
     """What this node alone knows; nodes ask each other."""
-    Recount: _aio.UnaryStreamMultiCallable[_admin_pb2.RecountRequest, _admin_pb2.RecountProgress]  # type: ignore[assignment]
-    """Ask the devices, not the books, whether every fragment that should exist does. Progress comes as it goes."""
-    NodeRecount: _aio.UnaryStreamMultiCallable[_admin_pb2.RecountRequest, _admin_pb2.RecountProgress]  # type: ignore[assignment]
     CreateJoinToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateJoinTokenRequest, _admin_pb2.CreateJoinTokenReply]  # type: ignore[assignment]
     Join: _aio.UnaryUnaryMultiCallable[_admin_pb2.JoinRequest, _admin_pb2.JoinReply]  # type: ignore[assignment]
     """The only method open to the certificate inside a join token."""
@@ -111,21 +105,6 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.NodeStatusReply, _abc.Awaitable[_admin_pb2.NodeStatusReply]]:
         """What this node alone knows; nodes ask each other."""
-
-    @_abc_1.abstractmethod
-    def Recount(
-        self,
-        request: _admin_pb2.RecountRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_admin_pb2.RecountProgress], _abc.AsyncIterator[_admin_pb2.RecountProgress]]:
-        """Ask the devices, not the books, whether every fragment that should exist does. Progress comes as it goes."""
-
-    @_abc_1.abstractmethod
-    def NodeRecount(
-        self,
-        request: _admin_pb2.RecountRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_admin_pb2.RecountProgress], _abc.AsyncIterator[_admin_pb2.RecountProgress]]: ...
 
     @_abc_1.abstractmethod
     def CreateJoinToken(
