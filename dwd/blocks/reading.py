@@ -2,7 +2,9 @@
 
 As long as the data fragments that hold the wanted range answer, only their bytes are fetched and nothing is decoded.
 Once one of them fails, is wrong, or is slower than its device's p95, further fragments are asked for the same columns
-and any K of them rebuild the range. What is found missing or wrong is reported to repair.
+and any K of them rebuild the range. Fragments on a device that is sluggish beside the others are left for last from the
+start; one small probe a second finds out when it is well again. Which of equals is asked, the balancing strategy says.
+What is found missing or wrong is reported to repair.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dwd.base.balance import Balancer
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock
 from dwd.base.errors import Busy, Corrupt, DeadlineExceeded, DwError, NotFound, Unavailable
@@ -31,6 +34,7 @@ from dwd.runtime.tasks import Tasks
 LAYOUT_SECONDS = 5.0
 """How long a read waits for this node to learn of a layout that a row names."""
 LAYOUT_LOOK_SECONDS = 0.02
+PROBE_DEADLINE_SECONDS = 10.0
 
 _DEGRADED = metrics.counter("dwd.blocks.reads.degraded", "Reads that needed other fragments than the first choice", "1")
 
@@ -67,9 +71,11 @@ class BlockReader:
         reports: Reports,
         tasks: Tasks,
         clock: Clock,
+        balancer: Balancer,
     ) -> None:
         self.topology, self.fragments, self.latencies = topology, fragments, latencies
         self.reports, self.tasks, self.clock = reports, tasks, clock
+        self._balancer = balancer
 
     async def read(
         self, block: StoredBlock, *, owner: Owner, offset: int, length: int, deadline: float
@@ -100,24 +106,57 @@ class BlockReader:
             known = self.topology.layout_of(block.layout_epoch) is not None
 
     def order(self, where: Mapping[int, DeviceId]) -> list[int]:
-        """Fragment indexes, best source first: answering, near, least loaded; data before parity."""
+        """Fragment indexes, best source first: answering, not sluggish, near, then as the strategy says."""
         devices, local = self.topology.devices(), self.topology.local_node
+        indexes = list(where)
+        loads = []
+        for index in indexes:
+            view = devices.get(where[index])
+            loads.append(self.latencies.load(where[index], float(max(1, view.weight)) if view is not None else 1.0))
+        rank = {indexes[at]: position for position, at in enumerate(self._balancer.order(loads))}
 
-        def cost(index: int) -> tuple[bool, bool, int, int]:
+        def cost(index: int) -> tuple[bool, bool, bool, int]:
             device = where[index]
             view = devices.get(device)
             return (
                 not self.answers(device),
+                self.latencies.sluggish(device),
                 view is None or view.node != local,
-                self.latencies.inflight(device),
-                index,
+                rank[index],
             )
 
         return sorted(where, key=cost)
 
     def answers(self, device: DeviceId) -> bool:
         view = self.topology.devices().get(device)
-        return view is not None and view.health is DeviceHealth.UP and self.latencies.usable(device)
+        return (
+            view is not None
+            and view.health is DeviceHealth.UP
+            and self.latencies.usable(device, came_back_ms=view.changed_ms)
+        )
+
+    def probe_if_due(self, device: DeviceId, key: FragmentKey) -> None:
+        """See beside the reads how slow a slow device really is, and when it is well again."""
+        if self.answers(device) and self.latencies.probe(device):
+            _ = self.tasks.spawn(self._probe(device, key), name="probe")
+
+    async def _probe(self, device: DeviceId, key: FragmentKey) -> None:
+        """Ask for a byte."""
+        began = self.latencies.began(device)
+        deadline = self.clock.monotonic() + PROBE_DEADLINE_SECONDS
+        try:
+            await self.fragments.get(device, key, offset=0, length=1, deadline=deadline)
+        except (NotFound, Corrupt):
+            self.latencies.answered(device, began, write=False)
+        except Busy:
+            self.latencies.gave_up(device)
+        except DwError:
+            self.latencies.failed(device)
+        except BaseException:
+            self.latencies.gave_up(device)
+            raise
+        else:
+            self.latencies.answered(device, began, write=False)
 
 
 @dataclass(slots=True)
@@ -154,26 +193,43 @@ class _Gathering:
             i: d for i, d in locations(self.reader.topology, self.block).items() if i not in self.excluded
         }  # fmt: skip
         self._hull = (min(p.start for p in self.pieces), max(p.end for p in self.pieces))
+        latencies = self.reader.latencies
         try:
             self._begin(deadline)
             while not (self._direct() or self._sufficient()):
                 await self._step(deadline)
+            for request in self._active.values():
+                latencies.overtaken(request.device, request.began)
+                self.reader.probe_if_due(request.device, FragmentKey(self.block.block, request.index))
+        except BaseException:
+            for request in self._active.values():
+                latencies.gave_up(request.device)
+            raise
         finally:
-            for task, request in self._active.items():
+            for task in self._active:
                 task.cancel()
-                self.reader.latencies.gave_up(request.device)
         return self._assemble()
 
     def _begin(self, deadline: float) -> None:
         wanted = [(p, self._where.get(p.index)) for p in self.pieces]
+        sluggish = self._sluggish()
         direct = self.profile.kind is Kind.REED_SOLOMON
-        if direct and all(device is not None and self.reader.answers(device) for _, device in wanted):
+        if direct and all(d is not None and d not in sluggish and self.reader.answers(d) for _, d in wanted):
             for piece, _ in wanted:
                 padded = self._hull[1] - piece.end < self.profile.data  # the last fragment: take its few zeros too
                 self._ask(piece.index, piece.start, self._hull[1] if padded else piece.end, deadline)
             return
         self._degraded = direct
         self._widen(deadline, slow=0)
+
+    def _sluggish(self) -> set[DeviceId]:
+        """Which devices of the block are; those whose time has come are probed beside this read."""
+        reader, found = self.reader, set()
+        for index, device in self._where.items():
+            if reader.latencies.sluggish(device):
+                found.add(device)
+                reader.probe_if_due(device, FragmentKey(self.block.block, index))
+        return found
 
     async def _step(self, deadline: float) -> None:
         """Wait for an answer or for something to become slow, and act on it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+from dwd.base.balance import Balancer
 from dwd.base.clock import Clock
 from dwd.base.ids import BlockId, DeviceId
 from dwd.blocks.fragments import CopyKey, Fetched, Fragments, HeldFragment, Purpose, PutFragment
@@ -19,8 +20,13 @@ from dwd.runtime.tasks import Tasks
 
 
 class PatientLatencies(Latencies):
-    def read_hedge_seconds(self, device: DeviceId) -> float:  # noqa: ARG002 - none is ever slow
+    """None is ever slow."""
+
+    def read_hedge_seconds(self, device: DeviceId) -> float:  # noqa: ARG002
         return inf
+
+    def sluggish(self, device: DeviceId) -> bool:  # noqa: ARG002
+        return False
 
 
 class PacedFragments:
@@ -62,7 +68,14 @@ class PacedFragments:
 
 
 def repair_reader(
-    *, topology: Topology, fragments: Fragments, reports: Reports, tasks: Tasks, clock: Clock, purpose: Purpose
+    *,
+    topology: Topology,
+    fragments: Fragments,
+    reports: Reports,
+    tasks: Tasks,
+    clock: Clock,
+    balancer: Balancer,
+    purpose: Purpose,
 ) -> BlockReader:
     return BlockReader(
         topology=topology,
@@ -71,4 +84,5 @@ def repair_reader(
         reports=reports,
         tasks=tasks,
         clock=clock,
+        balancer=balancer,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from dwd.base.balance import Balancer, Strategy
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import Busy, InvalidArgument, InvariantViolation, Unavailable
@@ -45,6 +46,7 @@ class StoreOptions:
     small_block_bytes: int = SMALL_BLOCK_BYTES
     tier: Callable[[], Tier] = lambda: TIER_DEFAULT
     """The cluster's, for buckets that name none."""
+    read_balance: Strategy = Strategy.ADAPTIVE
 
 
 class ErasureBlockStore:
@@ -56,13 +58,14 @@ class ErasureBlockStore:
         self.reports = Reports()
         self.leftovers = Leftovers()
         self.latencies = Latencies(clock)
+        self._hide = self.latencies.show()
         self._topology, self._clock, self._rng, self._fragments = topology, clock, rng, fragments
         self._options = options or StoreOptions()
         self._tasks = Tasks("blocks.store", _swallow)
         self._domains: tuple[Layout, Domains] | None = None
         self.reader = BlockReader(
             topology=topology, fragments=fragments, latencies=self.latencies, reports=self.reports,
-            tasks=self._tasks, clock=clock,
+            tasks=self._tasks, clock=clock, balancer=Balancer(self._options.read_balance, rng),
         )  # fmt: skip
         self._writer = BlockWriter(
             topology=topology, fragments=fragments, latencies=self.latencies, leftovers=self.leftovers,
@@ -178,11 +181,12 @@ class ErasureBlockStore:
         """For repair, which goes when clients let it."""
         return repair_reader(
             topology=self._topology, fragments=self._fragments, reports=self.reports, tasks=self._tasks,
-            clock=self._clock, purpose=purpose,
+            clock=self._clock, balancer=Balancer(self._options.read_balance, self._rng), purpose=purpose,
         )  # fmt: skip
 
     async def close(self) -> None:
         await self._tasks.close()
+        self._hide()
 
 
 def encode_block(block: BlockId, profile: Profile, data: Buffer, layout: Layout, owner: Owner) -> Encoded:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -95,8 +95,14 @@ class BlockWriter:
         return await _Writing(self, encoded, layout).run(deadline)
 
     def usable(self, device: DeviceId) -> bool:
+        """Whether to ask it in the first place."""
         view = self.topology.devices().get(device)
-        return view is not None and view.health is DeviceHealth.UP and view.writable and self.latencies.usable(device)
+        return view is not None and self.takes(device) and self.latencies.usable(device, came_back_ms=view.changed_ms)
+
+    def takes(self, device: DeviceId) -> bool:
+        """Whether it may be asked at all, even while its circuit breaker is open."""
+        view = self.topology.devices().get(device)
+        return view is not None and view.health is DeviceHealth.UP and view.writable
 
 
 @dataclass(slots=True)
@@ -112,6 +118,8 @@ class _Writing:
     _failed: set[DeviceId] = field(default_factory=set)
     _slow: set[DeviceId] = field(default_factory=set)
     _errors: list[DwError] = field(default_factory=list)
+    _willing: Callable[[DeviceId], bool] | None = None
+    """Who may be a substitute."""
 
     async def run(self, deadline: float) -> StoredBlock:
         self._intended = self.layout.places(self.encoded.block, self.encoded.profile.fragments)
@@ -129,8 +137,18 @@ class _Writing:
         return self._row()
 
     def _replace_unusable(self) -> None:
+        """By devices that answer; where those do not keep the promise, open circuit breakers are not heeded either."""
+        try:
+            self._choose(self.writer.usable)
+        except DwError:
+            self._choose(self.writer.takes)
+
+    def _choose(self, willing: Callable[[DeviceId], bool]) -> None:
+        self._willing = willing
+        self._failed.clear()
+        self._places = list(self._intended)
         for index, device in enumerate(self._intended):
-            if not self.writer.usable(device):
+            if not willing(device):
                 self._failed.add(device)
                 self._places[index] = self._substitute(index)
         if not self._tolerant(self._places):
@@ -224,7 +242,7 @@ class _Writing:
             [*self._places, *self._second(index)],
             dict.fromkeys(chain(order, sorted(devices))),
             {device: view.node for device, view in devices.items()},
-            self.writer.usable,
+            self._willing or self.writer.usable,
             avoid=frozenset(self._failed.union(avoid, self._tried.get(index, ()))),
         )
 

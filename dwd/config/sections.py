@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from dwd.base import limits
+from dwd.base.balance import Strategy
 from dwd.base.units import GIB, KIB, MIB
 from dwd.config.values import Address, Name, Size
 
@@ -201,6 +202,12 @@ class Blocks(Section):
         ge=0,
         le=limits.BLOCK_BYTES,
         description="Blocks below this are stored as copies even under a Reed-Solomon profile: one message to read.",
+    )
+    read_balance: Strategy = Field(
+        default=Strategy.ADAPTIVE,
+        description="Which of several replicas or fragments elsewhere is read: round-robin, least-connections, "
+        "weighted-random (by the devices' weights), latency-based, or adaptive (fast and free). Those on this node go "
+        "first, those on devices that answer slowly last, whatever it is.",
     )
     volume_bytes: Size = Field(
         default=1 * GIB,

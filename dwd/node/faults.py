@@ -5,7 +5,8 @@ FILE is JSON and is read again whenever it changes; all nodes of a cluster may s
     {"cut":      [[SOURCE, TARGET], ...]            nothing passes from node SOURCE to node TARGET
      "delay_ms": [[SOURCE, TARGET, MILLISECONDS]]   it passes later
      "clock_ms": {NODE: MILLISECONDS}               the node's wall clock is so far ahead (or, negative, behind)
-     "full":     [NODE, ...]}                       the node's files cannot grow
+     "full":     [NODE, ...]                        the node's files cannot grow
+     "slow_ms":  {NODE: MILLISECONDS}}              the node's devices answer so much later
 
 Nodes are named by their ids in hex. A write in progress is never seen: replace the file by renaming.
 """
@@ -23,6 +24,8 @@ import structlog
 from dwd.base.clock import Clock
 from dwd.base.errors import InvalidArgument
 from dwd.base.ids import NodeId, parse_hex_id
+from dwd.blocks.service import LocalFragments
+from dwd.blocks.testing_slow import SlowFragments
 from dwd.config.settings import Settings
 from dwd.node.disk import Disk
 from dwd.rpc.channels import Directory
@@ -42,6 +45,7 @@ class Rules:
     delay_ms: Mapping[Link, float] = field(default_factory=dict)
     clock_ms: Mapping[NodeId, int] = field(default_factory=dict)
     full: frozenset[NodeId] = frozenset()
+    slow_ms: Mapping[NodeId, float] = field(default_factory=dict)
 
 
 class Faults:
@@ -81,6 +85,10 @@ class Faults:
             delay_seconds=lambda source, target: self._rules.delay_ms.get((source, target), 0.0) / 1000,
         )
 
+    def fragments(self) -> LocalFragments:
+        """The node's devices, which can be told to be slow."""
+        return SlowFragments(self.clock, lambda: self._rules.slow_ms.get(self._node or NodeId(0), 0.0) / 1000)
+
     async def run(self) -> None:
         """Until cancelled: follow FILE."""
         while True:
@@ -114,6 +122,7 @@ def load_rules(path: Path) -> Rules:
             delay_ms={(_node(a), _node(b)): float(ms) for a, b, ms in document.pop("delay_ms", ())},
             clock_ms={_node(node): int(ms) for node, ms in document.pop("clock_ms", {}).items()},
             full=frozenset(_node(node) for node in document.pop("full", ())),
+            slow_ms={_node(node): float(ms) for node, ms in document.pop("slow_ms", {}).items()},
             **document,
         )
     except FileNotFoundError:

@@ -63,7 +63,7 @@ class Storage:
             )
             opener = DeviceOpener(setup, settings.devices)
             devices = await open_devices(setup, opener)
-            fragments = LocalFragments(around.clock)
+            fragments = LocalFragments(around.clock) if around.faults is None else around.faults.fragments()
             stack.push_async_callback(fragments.close)
             for device in devices.open_devices():
                 fragments.add(device)

@@ -113,6 +113,7 @@ class Upkeep:
                 rng=around.rng,
                 options=StoreOptions(
                     small_block_bytes=around.settings.blocks.small_block_bytes,
+                    read_balance=around.settings.blocks.read_balance,
                     tier=lambda: tier_of(metadata.client.view.topology()),
                 ),
             )

@@ -11,6 +11,7 @@ from typing import TypeVar
 from dwd.base.clock import Clock
 from dwd.base.errors import Conflict, NotFound, PermissionDenied, Unavailable
 from dwd.base.ids import stamp_ms
+from dwd.base.units import KIB
 from dwd.blocks.ports import BlockStore
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.queries import GetBucket
@@ -32,15 +33,18 @@ encoded and sent, and two or three saturate the devices.
 """
 BLOCKS_READING_MAX = 8
 """Blocks that one node fetches at a time, of all downloads: what a slow client has not taken is not counted."""
-BLOCKS_AHEAD_MAX = 16
-"""Blocks fetched before their client wants them, on one node; past it downloads go on block by block."""
+BLOCKS_HELD_MAX = 24
+"""Blocks in memory for downloads, on one node: being fetched, or waiting for their clients. While all places are taken,
+downloads go on in spans of NARROW_BYTES, so that slow clients cost little and keep nobody waiting.
+"""
+NARROW_BYTES = 128 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Shared by all verbs of one node. `inline_bytes_max` is the largest object that rides in its command; `hashing`
     runs digests of large buffers beside the event loop; `tasks` owns reads ahead of what a client has taken; `writing`
-    and `reading` are held while a block is, `ahead` while one waits for its client.
+    and `reading` are held while a block is, `held` until the client has taken one that was read.
     """
 
     meta: MetaClient
@@ -51,7 +55,7 @@ class Context:
     tasks: Tasks
     inline_bytes_max: int
     writing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_WRITING_MAX))
-    ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_AHEAD_MAX))
+    held: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_HELD_MAX))
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BLOCKS_READING_MAX))
 
 

@@ -1,17 +1,19 @@
 """Open and read: one linearizable look at the metadata, then verified bytes with one block fetched ahead.
 
-Invariants: a reader holds at most two blocks; each step has a deadline of its own, the whole has none, so that slow
-clients can read large objects; within a step what may pass by itself (a node that fails over, a device that is busy)
-is tried again: half an answer cannot be taken back. A block that cannot be read is looked up anew: repair and
-changes of profile move blocks while they are read.
+Invariants: a reader holds at most two blocks, and all of a node no more than it has places for (`Context.held`): a
+reader without a place goes on in narrow spans, one at a time; each step has a deadline of its own, the whole has none,
+so that slow clients can read large objects; within a step what may pass by itself (a node that fails over, a device
+that is busy) is tried again: half an answer cannot be taken back. A block that cannot be read is looked up anew:
+repair and changes of profile move blocks while they are read.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import partial
+from dataclasses import dataclass
 
 from dwd.base.errors import Busy, Corrupt, DwError, InvalidArgument, Unavailable
 from dwd.base.units import KIB
@@ -19,11 +21,13 @@ from dwd.blocks.ports import Owner
 from dwd.meta.core.shard.queries import GetBlocks, GetObject, GetPartBounds, HeadObject, ObjectAnswer
 from dwd.meta.core.shard.rows import ObjectRow, PlacedBlock
 from dwd.objects.at_rest import Unsealer, check_customer_key
-from dwd.objects.context import Context, bucket_for, no_such_key, object_info
+from dwd.objects.context import NARROW_BYTES, Context, bucket_for, no_such_key, object_info
 from dwd.objects.core.ranges import ByteRange, RangeRequest, resolve
 from dwd.objects.ports import STEP_SECONDS, Caller, ObjectInfo
 from dwd.runtime.files import Buffer
 
+SPANS_MAX = 2
+"""Of one reader: the one being sent and the one behind it."""
 AGAIN_SECONDS_MIN = 0.05
 AGAIN_SECONDS_MAX = 1.0
 """Pause before a block is asked for again; doubles from one to the other."""
@@ -87,6 +91,19 @@ async def _part_range(context: Context, bucket: str, key: str, number: int, *, d
     raise InvalidArgument("objects.no_such_part", f"{bucket}/{key} has no part {number}", part=number)
 
 
+@dataclass(slots=True)
+class _Span:
+    """Part of a block on its way. `end` it once, when its bytes are sent or nobody wants them."""
+
+    fetching: asyncio.Task[Sequence[Buffer]]
+    place: asyncio.Semaphore | None
+
+    def end(self) -> None:
+        self.fetching.cancel()
+        if self.place is not None:
+            self.place.release()
+
+
 class Reader:
     """An opened object. `chunks` yields verified bytes of `range` in order, once."""
 
@@ -136,27 +153,43 @@ class Reader:
         return plain if whole else memoryview(plain)[self._range.start : self._range.end]
 
     async def _from_blocks(self) -> AsyncGenerator[Buffer, None]:
-        """One block is fetched while the one before it is being sent, where the node has a place for that."""
-        coming: asyncio.Task[Sequence[Buffer]] | None = None
+        """One block is fetched while the one before it is being sent, where the node has a place to keep it."""
+        under_way: deque[_Span] = deque()
+        held, more = self._context.held, True
         try:
-            async for placed, position in self._steps():
-                fetch = partial(self._fetch, placed, position)
-                if coming is None or self._context.ahead.locked():
-                    if coming is not None:
-                        for piece in await coming:
-                            yield piece
-                    coming = self._context.tasks.spawn(fetch(), name="read")
-                    continue
-                async with self._context.ahead:
-                    ready, coming = coming, self._context.tasks.spawn(fetch(), name="read ahead")
-                    for piece in await ready:
+            async with aclosing(self._spans()) as spans:
+                while True:
+                    while more and (not under_way or (len(under_way) < SPANS_MAX and not held.locked())):
+                        span = await anext(spans, None)
+                        if span is None:
+                            more = False
+                        else:
+                            under_way.append(span)
+                    if not under_way:
+                        return
+                    for piece in await under_way[0].fetching:
                         yield piece
-            if coming is not None:
-                for piece in await coming:
-                    yield piece
+                    under_way.popleft().end()
         finally:
-            if coming is not None:
-                coming.cancel()
+            for span in under_way:
+                span.end()
+
+    async def _spans(self) -> AsyncGenerator[_Span, None]:
+        """What to send, piece by piece, each being fetched: to the end of the block where that is little or there is a
+        place for it, else narrow.
+        """
+        context = self._context
+        async for placed, position in self._steps():
+            start, end = position, min(self._range.end, placed.offset + placed.owned.stored.plain_length)
+            while start < end:
+                length, place = end - start, None
+                if length > NARROW_BYTES and context.held.locked():
+                    length = NARROW_BYTES
+                elif length > NARROW_BYTES:
+                    place = context.held
+                    _ = await place.acquire()
+                yield _Span(context.tasks.spawn(self._fetch(placed, start, length), name="read"), place)
+                start += length
 
     async def _steps(self) -> AsyncGenerator[tuple[PlacedBlock, int], None]:
         """The blocks of the range, each with the byte of the object from which it is wanted."""
@@ -190,10 +223,10 @@ class Reader:
             answer = await self._context.meta.read(query, deadline=self._step())
             blocks, more = answer.blocks, answer.more
 
-    async def _fetch(self, placed: PlacedBlock, position: int) -> Sequence[Buffer]:
+    async def _fetch(self, placed: PlacedBlock, position: int, length: int) -> Sequence[Buffer]:
         stored = placed.owned.stored
         start = position - placed.offset
-        end = min(stored.plain_length, self._range.end - placed.offset)
+        end = start + length
         deadline = self._step()
         packed = self._unsealer.block(
             packing=stored.packing,

@@ -12,10 +12,10 @@ from dwd.base.errors import DwError, StorageFailed, Unavailable
 from dwd.base.ids import BlockId, GroupId, LayoutEpoch, NodeId
 from dwd.base.policy import Policy
 from dwd.blocks import orphans
+from dwd.blocks.core.breaker import FAILURES_MAX
 from dwd.blocks.fragments import CopyKey, Purpose, PutFragment
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
 from dwd.blocks.heal_queue import HealQueue
-from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ledger import Ledger
 from dwd.blocks.orphans import OrphanOptions, OrphanWorker
 from dwd.blocks.ports import Owner

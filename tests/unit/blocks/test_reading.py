@@ -13,8 +13,8 @@ import pytest
 from dwd.base.errors import Busy, DwError
 from dwd.base.ids import LayoutEpoch, NodeId
 from dwd.base.policy import Policy
+from dwd.blocks.core.breaker import FAILURES_MAX
 from dwd.blocks.fragments import Fetched
-from dwd.blocks.latency import FAILURES_MAX
 from dwd.blocks.ports import Owner
 from tests.twins.memory_blocks import MemoryCluster
 

@@ -28,11 +28,13 @@ def test_rules_are_read_when_the_file_has_some(tmp_path: Path) -> None:
         "delay_ms": [[hex_id(2), hex_id(1), 5]],
         "clock_ms": {hex_id(1): -500},
         "full": [hex_id(2)],
+        "slow_ms": {hex_id(1): 500},
     }
     path.write_text(json.dumps(document))
     assert load_rules(path) == Rules(
-        cut=frozenset({(ONE, TWO)}), delay_ms={(TWO, ONE): 5.0}, clock_ms={ONE: -500}, full=frozenset({TWO})
-    )
+        cut=frozenset({(ONE, TWO)}), delay_ms={(TWO, ONE): 5.0}, clock_ms={ONE: -500}, full=frozenset({TWO}),
+        slow_ms={ONE: 500.0},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"cat": []}', '{"cut": [["1"]]}', '{"clock_ms": {"x": 1}}'])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dwd.base.errors import Busy, Corrupt, InvalidArgument, NotFound, Unavailable
 from dwd.base.limits import BLOCK_BYTES
+from dwd.objects.context import BLOCKS_HELD_MAX, NARROW_BYTES
 from dwd.objects.core.ranges import RangeRequest
 from dwd.objects.ports import ObjectHeaders
 from tests.twins.meta_nodes import CLOCK, soon, until
@@ -132,13 +133,31 @@ async def test_reading_goes_on_when_the_deadline_of_opening_has_passed(node: Obj
     assert received + b"".join([bytes(piece) async for piece in chunks]) == stored
 
 
-async def test_nothing_is_fetched_ahead_when_the_node_has_no_place_for_it(node: ObjectNode, stored: bytes) -> None:
+async def test_only_narrow_spans_are_fetched_when_all_places_for_blocks_are_taken(
+    node: ObjectNode, stored: bytes
+) -> None:
     async with contextlib.AsyncExitStack() as taken:
-        while not node.context.ahead.locked():
-            await taken.enter_async_context(node.context.ahead)
+        while not node.context.held.locked():
+            await taken.enter_async_context(node.context.held)
         reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
         chunks = reader.chunks()
-        assert bytes(await anext(chunks)) == stored[:BLOCK_BYTES]
+        assert bytes(await anext(chunks)) == stored[:NARROW_BYTES]
         assert len(node.shelf.reads) == 1
-        assert b"".join([bytes(piece) async for piece in chunks]) == stored[BLOCK_BYTES:]
+        assert b"".join([bytes(piece) async for piece in chunks]) == stored[NARROW_BYTES:]
+        assert {length for _, _, length in node.shelf.reads[:-1]} == {NARROW_BYTES}
     assert not node.context.reading.locked()
+
+
+async def test_places_for_blocks_are_given_back_when_clients_stall_and_leave(node: ObjectNode, stored: bytes) -> None:
+    stalled = []
+    for _ in range(BLOCKS_HELD_MAX):
+        reader = await node.service.open(ADMIN, "bkt", "k", deadline=soon())
+        chunks = reader.chunks()
+        assert bytes(await anext(chunks))
+        stalled.append(chunks)
+    assert node.context.held.locked()
+    for chunks in stalled:
+        await chunks.aclose()
+    for _ in range(BLOCKS_HELD_MAX):
+        assert not node.context.held.locked()
+        await node.context.held.acquire()
