@@ -348,8 +348,10 @@ class _Gathering:
 
 
 def _fits(got: Fetched, request: _Request, block: StoredBlock) -> bool:
-    """Whether an answer is of this block and all that was asked for."""
-    return not mismatch(got.head, block) and len(got.content) == request.end - request.start
+    """Whether an answer is of this block, this fragment and all that was asked for."""
+    if mismatch(got.head, block) or got.head.key.index != request.index:
+        return False
+    return len(got.content) == request.end - request.start
 
 
 def _checksum(views: Sequence[memoryview]) -> int:
