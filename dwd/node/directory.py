@@ -58,6 +58,13 @@ class Membership:
         self._addresses = {row.node: row.addresses.grpc for row in topology.nodes}
         return gone
 
+    def introduce(self, addresses: Mapping[NodeId, str]) -> bool:
+        """Whether there was something to learn. Once this node has its own copy of control, only that counts."""
+        if self._members is not None or all(self._addresses.get(node) == at for node, at in addresses.items()):
+            return False
+        self._addresses = {**self._addresses, **addresses}
+        return True
+
     def addresses(self) -> Mapping[NodeId, str]:
         return self._addresses
 

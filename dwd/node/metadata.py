@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from dwd.meta.audit import Audit
 from dwd.meta.client import MetaClient
@@ -47,7 +48,12 @@ class Metadata:
     @asynccontextmanager
     async def open(cls, around: Surroundings, network: Network, log: LogStore) -> AsyncIterator[Metadata]:
         """Recovers every group of the log. Raises DwError."""
-        transport = GrpcTransport(node=around.identity.node_id, channels=network.channels, epochs=around.epochs)
+        transport = GrpcTransport(
+            node=around.identity.node_id,
+            channels=network.channels,
+            epochs=around.epochs,
+            introduce=partial(network.introduce, around),
+        )
         transport.register(network.server)
         clocks = GrpcClocks(network.channels, around.clock)
         clocks.register(network.server)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -52,6 +52,13 @@ class Network:
             await network.channels.close()
             if relay is not None:
                 await relay.close()
+
+    def introduce(self, around: Surroundings, addresses: Mapping[NodeId, str]) -> None:
+        """Take over where nodes are from one that brings a replica here: control may come from a node that joined
+        after this one, whose address is known from nowhere else.
+        """
+        if self.membership.introduce(addresses):
+            save_peers(around.files, around.paths, self.membership.addresses())
 
     def follow(self, around: Surroundings, view: ControlView) -> None:
         """Take addresses and members from control, now and whenever it changes; who was removed is cut off."""

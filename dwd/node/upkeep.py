@@ -223,7 +223,9 @@ class Upkeep:
                 node=around.identity.node_id,
                 host=self.metadata.host,
                 view=meta.view,
-                create_replica=partial(create_replica, self.network.channels, around.epochs),
+                create_replica=partial(
+                    create_replica, self.network.channels, around.epochs, self.network.membership.addresses
+                ),
                 drop_replica=partial(drop_replica, self.network.channels, around.epochs),
                 clock=around.clock,
                 rng=around.rng,

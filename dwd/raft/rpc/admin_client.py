@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from dwd.base.ids import GroupId, NodeId, ReplicaId
 from dwd.pb.raft.v1 import raft_pb2 as pb
 from dwd.pb.raft.v1 import raft_pb2_grpc as wire
@@ -13,12 +15,15 @@ ADMIN_SECONDS = 10.0
 
 
 async def create_replica(
-    channels: Channels, epochs: Epochs, node: NodeId, group: GroupId, replica: ReplicaId,
-    *, witness: bool = False, seconds: float = ADMIN_SECONDS,
+    channels: Channels, epochs: Epochs, addresses: Callable[[], Mapping[NodeId, str]],
+    node: NodeId, group: GroupId, replica: ReplicaId, *, witness: bool = False, seconds: float = ADMIN_SECONDS,
 ) -> None:  # fmt: skip
-    """`Host.create_replica` on `node`. Idempotent, so an unknown outcome may be tried again. Raises DwError."""
+    """`Host.create_replica` on `node`, which learns the addresses. Idempotent, so an unknown outcome may be tried
+    again. Raises DwError.
+    """
     stub = wire.RaftAdminStub(channels.to(node))
     request = pb.CreateReplicaRequest(group=group, replica=replica, witness=witness, epoch=epochs.current)
+    request.addresses.update({int(known): address for known, address in addresses().items()})
     await call(stub.CreateReplica, request, seconds=seconds, mutation=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +30,22 @@ SERVICE = "dwd.raft.v1.Raft"
 
 
 class RaftService:
-    """Closed until `open` gives it the host. `announce` tells a node the recovery epoch of this one."""
+    """Closed until `open` gives it the host. `announce` tells a node the recovery epoch of this one; `introduce` hears
+    where nodes are, from whom a replica is created for.
+    """
 
     def __init__(
-        self, node: NodeId, epochs: Epochs, announce: Callable[[NodeId], None], versions: WireVersions
+        self,
+        node: NodeId,
+        epochs: Epochs,
+        announce: Callable[[NodeId], None],
+        introduce: Callable[[Mapping[NodeId, str]], None],
+        versions: WireVersions,
     ) -> None:
         self._node = node
         self._epochs = epochs
         self._announce = announce
+        self.introduce = introduce
         self._versions = versions
         self._told: dict[NodeId, str] = {}
         """What the log says of nodes that are refused: once each, until it changes. Members only get here."""
@@ -128,6 +136,7 @@ class _Admin(wire.RaftAdminServicer):
     async def CreateReplica(self, request: pb.CreateReplicaRequest, context: Context) -> pb.CreateReplicaReply:
         handler = self._service.handler()
         await self._service.check_epoch(caller_node(context), request.epoch)
+        self._service.introduce({NodeId(node): address for node, address in request.addresses.items()})
         await handler.prepare_replica(GroupId(request.group), ReplicaId(request.replica), witness=request.witness)
         return pb.CreateReplicaReply()
 

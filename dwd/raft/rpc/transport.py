@@ -6,7 +6,7 @@ more than HTTP/2 interleaving does. They open when there is something to say and
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import structlog
 
@@ -36,12 +36,20 @@ TRANSFER_SECONDS_MAX = 24 * 3600.0
 class GrpcTransport:
     """Implements `Transport`. `register` its services before the server starts; calls are refused until `start`."""
 
-    def __init__(self, *, node: NodeId, channels: Channels, epochs: Epochs, versions: WireVersions = WIRE) -> None:
+    def __init__(
+        self,
+        *,
+        node: NodeId,
+        channels: Channels,
+        epochs: Epochs,
+        introduce: Callable[[Mapping[NodeId, str]], None],
+        versions: WireVersions = WIRE,
+    ) -> None:
         self._channels = channels
         self._epochs = epochs
         self._versions = versions
         self._encoder = Encoder(node, lambda: epochs.current)
-        self._service = RaftService(node, epochs, self._announce, versions)
+        self._service = RaftService(node, epochs, self._announce, introduce, versions)
         self._lanes: dict[NodeId, tuple[PeerLane, PeerLane]] = {}
         self._tasks = Tasks("raft.transport", _failed)
         self._handler: TransportHandler | None = None

@@ -88,6 +88,17 @@ def test_removed_nodes_are_named_when_members_change() -> None:
         membership.address(NodeId(2))
 
 
+def test_newcomer_learns_addresses_until_it_has_its_own_copy_of_control() -> None:
+    membership = Membership(NodeId(1), {NodeId(7): "h7:1"})
+    assert membership.introduce({NodeId(8): "h8:1"})
+    assert membership.addresses() == {7: "h7:1", 8: "h8:1"}
+    assert not membership.introduce({NodeId(8): "h8:1"})
+    membership.update(members(1, 2))
+    assert not membership.introduce({NodeId(8): "h8:1"})
+    with pytest.raises(NotFound):
+        membership.address(NodeId(8))
+
+
 @pytest.mark.parametrize("early", [members(2, 3), members(1, 2, cluster=False)])
 def test_copy_of_control_that_does_not_know_this_node_changes_nothing(early: Topology) -> None:
     membership = Membership(NodeId(1), {NodeId(7): "h7:1"})

@@ -71,13 +71,16 @@ class WireNode:
         self._addresses = addresses
         self._credential = credential
         self._options = options
+        self.introduced: dict[NodeId, str] = {}
         self.epochs = Epochs(OsFiles(), directory / f"recovery-{number}.json", SystemClock())
         self.host: Host
 
     async def start(self) -> None:
         self.channels = Channels(self._credential, self._addresses)
         self.server = RpcServer("127.0.0.1:0", self._credential, Everyone(), clock=SystemClock())
-        self.transport = GrpcTransport(node=self.id, channels=self.channels, epochs=self.epochs)
+        self.transport = GrpcTransport(
+            node=self.id, channels=self.channels, epochs=self.epochs, introduce=self.introduced.update
+        )
         self.transport.register(self.server)
         self._addresses.known[self.id] = f"127.0.0.1:{await self.server.start()}"
         self.lanes = ThreadLanes(threads=1, name="test")
@@ -198,8 +201,12 @@ async def test_a_snapshot_travels_when_a_follower_comes_back_late(tmp_path: Path
 
 async def test_a_replica_is_prepared_and_dropped_when_another_node_asks(tmp_path: Path) -> None:
     async with wired(tmp_path, 2, voters=1) as nodes:
-        await create_replica(nodes[0].channels, nodes[0].epochs, nodes[1].id, GROUP, ReplicaId(200))
+        where = {NodeId(7): "127.0.0.1:7"}
+        await create_replica(
+            nodes[0].channels, nodes[0].epochs, lambda: where, nodes[1].id, GROUP, ReplicaId(200)
+        )  # fmt: skip
         assert nodes[1].host.status(GROUP).replica == 200
+        assert nodes[1].introduced == where
         await drop_replica(nodes[0].channels, nodes[0].epochs, nodes[1].id, GROUP, ReplicaId(199))
         assert nodes[1].host.status(GROUP).replica == 200
         await drop_replica(nodes[0].channels, nodes[0].epochs, nodes[1].id, GROUP, ReplicaId(200))

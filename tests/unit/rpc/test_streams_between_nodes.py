@@ -45,7 +45,9 @@ class Side:
         self.channels: Channels = world.channels(credential)
         self.server = RpcServer("127.0.0.1:0", credential, world.members, clock=world.clock)
         epochs = Epochs(OsFiles(), directory / f"recovery-{number}.json", world.clock)
-        self.transport = GrpcTransport(node=self.id, channels=self.channels, epochs=epochs, versions=versions)
+        self.transport = GrpcTransport(
+            node=self.id, channels=self.channels, epochs=epochs, introduce=dict, versions=versions
+        )
         self.transport.register(self.server)
         world.servers.append(self.server)
 
