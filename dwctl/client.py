@@ -24,6 +24,8 @@ from dwd.pb.admin.v1 import (
     heal_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
+    keys_pb2,
+    keys_pb2_grpc,
     layout_pb2,
     layout_pb2_grpc,
     profiles_pb2,
@@ -52,6 +54,8 @@ class AdminClient:
         self.healing = heal_pb2_grpc.HealingStub(channel)
         self.layout_pb = layout_pb2
         self.layouts = layout_pb2_grpc.LayoutsStub(channel)
+        self.keys_pb = keys_pb2
+        self.keys = keys_pb2_grpc.KeysStub(channel)
         self.profiles_pb = profiles_pb2
         self.profiles = profiles_pb2_grpc.ProfilesStub(channel)
         self.jobs_pb = jobs_pb2

@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dwctl.commands.profile import CriticalityOption, TierOption, explanation_lines
+from dwctl.compression import CompressionOption, compression_name, parse_compression
 from dwctl.jobs import DryRunFlag, WaitFlag, run_job
 from dwctl.output import confirm
 from dwctl.session import ContextOption, JsonFlag, YesFlag, admin, as_document, output
 from dwctl.tables import Column, table
 from dwctl.text import when
-from dwd.base.errors import NotFound
+from dwd.base.errors import InvalidArgument, NotFound
 from dwd.base.units import format_bytes
 
 if TYPE_CHECKING:
     from dwd.pb.admin.v1 import admin_pb2
 
 app = typer.Typer(name="bucket", help="Buckets: create, list, show, change, delete.", no_args_is_help=True)
+EncryptionOption = Annotated[
+    str, typer.Option(help="Encrypt what is stored: on, off; default as the cluster has it (`dwctl keyring`).")
+]
+NamedKeyOption = Annotated[str, typer.Option(help="Encrypt under this key of `dwctl keyring list`.")]
 NameArgument = Annotated[str, typer.Argument(help="The bucket's name.")]
 
 
@@ -32,13 +37,24 @@ def create(
     allow_fallback: Annotated[
         bool, typer.Option("--allow-fallback", help="Rather a weaker profile for a while than refuse a write.")
     ] = False,
+    compression: CompressionOption = "",
+    encryption: EncryptionOption = "",
+    named_key: NamedKeyOption = "",
     context: ContextOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Create a bucket."""
     with admin(context) as client:
         request = client.pb.CreateBucketRequest(
-            name=name, profile=profile, owner=owner, tier=tier, criticality=criticality, allow_fallback=allow_fallback
+            name=name,
+            profile=profile,
+            owner=owner,
+            tier=tier,
+            criticality=criticality,
+            allow_fallback=allow_fallback,
+            compression=parse_compression(compression) if compression else None,
+            encryption=encryption,
+            named_key=named_key,
         )
         made = client.change(client.stub.CreateBucket, request)
     output(as_json).value(
@@ -80,9 +96,37 @@ def show(name: NameArgument, context: ContextOption = None, as_json: JsonFlag = 
     lines = [
         f"bucket {found.name} of {found.owner}, created {when(found.created_unix_ms)}",
         f"{found.objects:,} objects, {format_bytes(found.bytes)}",
+        *_at_rest(found),
         *explanation_lines(why),
     ]
     output(as_json).value({**as_document(found), "explanation": as_document(why)}, "\n".join(lines))
+
+
+@app.command("set")
+def set_(
+    name: NameArgument,
+    compression: CompressionOption = "",
+    encryption: EncryptionOption = "",
+    named_key: NamedKeyOption = "",
+    context: ContextOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Change how objects stored from now on lie at rest: compression, encryption. What is there stays as it is."""
+    if not (compression or encryption or named_key):
+        raise InvalidArgument("bucket.nothing_to_set", "nothing to set", hint="say --compression or --encryption")
+    with admin(context) as client:
+        request = client.keys_pb.SetBucketAtRestRequest(
+            name=name,
+            compression=parse_compression(compression) if compression else None,
+            encryption=encryption,
+            named_key=named_key,
+        )
+        found = client.change(client.keys.SetBucketAtRest, request)
+    key = f" under key {found.named_key}" if found.named_key else ""
+    output(as_json).value(
+        as_document(found),
+        f"bucket {name}: encryption {found.encryption}{key}, compression {compression_name(found.compression)}",
+    )
 
 
 @app.command("set-profile")
@@ -120,6 +164,17 @@ def delete(name: NameArgument, context: ContextOption = None, yes: YesFlag = Fal
     with admin(context) as client:
         client.change(client.stub.DeleteBucket, client.pb.DeleteBucketRequest(name=name))
     output(as_json).value({"deleted": name}, f"deleted bucket {name}")
+
+
+def _at_rest(bucket: admin_pb2.Bucket) -> list[str]:
+    key = f" under key {bucket.named_key}" if bucket.named_key else ""
+    lines = [f"encryption {bucket.encryption}{key}, compression {compression_name(bucket.compression)}"]
+    if bucket.stored_bytes != bucket.packed_bytes:
+        lines.append(
+            f"blocks: {format_bytes(bucket.packed_bytes)} of objects lie in {format_bytes(bucket.stored_bytes)}"
+            " before erasure coding"
+        )
+    return lines
 
 
 def _profile(bucket: admin_pb2.Bucket) -> str:

@@ -23,6 +23,7 @@ from dwd.lifecycle.gather import Survey
 from dwd.lifecycle.remove import RemoveKind
 from dwd.lifecycle.replace import ReplaceKind
 from dwd.meta.client import MetaClient
+from dwd.node.keyring_job import RotateKind
 from dwd.node.surroundings import Surroundings
 from dwd.runtime.tasks import Tasks
 
@@ -43,7 +44,7 @@ class KindParts:
     reencode_bytes_per_second: int
 
 
-def job_kinds(parts: KindParts) -> tuple[JobKind, ...]:
+def job_kinds(around: Surroundings, parts: KindParts) -> tuple[JobKind, ...]:
     return (
         VerifyKind(meta=parts.meta, recount=parts.recount, found=parts.found, clock=parts.clock),
         DrainKind(parts.survey),
@@ -57,6 +58,7 @@ def job_kinds(parts: KindParts) -> tuple[JobKind, ...]:
             clock=parts.clock,
             bytes_per_second=parts.reencode_bytes_per_second,
         ),
+        RotateKind(node=around.identity.node_id, meta=parts.meta, ring=around.keyring, clock=parts.clock),
     )
 
 
@@ -70,7 +72,7 @@ class NodeJobs:
     @classmethod
     @asynccontextmanager
     async def open(cls, around: Surroundings, parts: KindParts) -> AsyncIterator[NodeJobs]:
-        kinds = job_kinds(parts)
+        kinds = job_kinds(around, parts)
         async with Tasks("jobs", _failed) as tasks:
             yield cls(
                 book=JobBook(meta=parts.meta, kinds=kinds, clock=around.clock),

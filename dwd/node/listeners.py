@@ -14,6 +14,7 @@ from dwd.admin.http import AdminHttp
 from dwd.admin.rpc.consensus import ConsensusServicer
 from dwd.admin.rpc.healing import HealingServicer
 from dwd.admin.rpc.jobs import JobsServicer
+from dwd.admin.rpc.keys import KeysServicer
 from dwd.admin.rpc.layouts import LayoutsServicer
 from dwd.admin.rpc.profiles import ProfilesServicer
 from dwd.admin.rpc.servicer import AdminServicer
@@ -24,6 +25,7 @@ from dwd.config.values import Address
 from dwd.gateway.options import GatewayOptions
 from dwd.gateway.server import S3Server
 from dwd.meta.core.control.rows import NodeAddresses
+from dwd.node.keyring import KeyringKeeper
 from dwd.node.metadata import Metadata
 from dwd.node.network import Network
 from dwd.node.surroundings import Surroundings
@@ -67,6 +69,12 @@ class Listeners:
             network.server.add(LayoutsServicer(admin_context).register)
             network.server.add(ProfilesServicer(admin_context).register)
             network.server.add(JobsServicer(admin_context).register)
+            network.server.add(KeysServicer(admin_context).register)
+            keeper = KeyringKeeper(
+                identity=around.identity, ring=around.keyring, paths=around.paths, view=metadata.client.view
+            )
+            stack.callback(metadata.client.view.watch(keeper.refresh))
+            keeper.refresh()
             admin_tls = tls_for("admin", settings.tls.admin_certificate, settings.tls.admin_key)
             s3_tls = tls_for("s3", settings.tls.s3_certificate, settings.tls.s3_key)
             for tls in (admin_tls, s3_tls):

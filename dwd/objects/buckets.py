@@ -11,6 +11,7 @@ from dwd.meta.core.control.commands import CreateBucket
 from dwd.meta.core.control.queries import ListBuckets
 from dwd.objects.at_rest import at_rest_of, encryption_of
 from dwd.objects.context import Context, bucket_for, bucket_info, fresh_bucket
+from dwd.objects.core.frames import LEVEL_MAX
 from dwd.objects.core.names import check_bucket_name
 from dwd.objects.encryption import NOT_ENCRYPTED, Encryption, EncryptionMode
 from dwd.objects.ports import BucketInfo, Caller
@@ -21,6 +22,7 @@ DEFAULT_COMPRESSION_SETTING = "objects.default_compression"
 """Control setting: the zstd level of buckets that name none."""
 DEFAULT_ENCRYPTION_SETTING = "objects.default_encryption"
 """Control setting: "on" for buckets that are not told."""
+COMPRESSION_LEVEL_MAX = LEVEL_MAX
 PAGE = 1_000
 
 

@@ -35,13 +35,14 @@ def new_access_key() -> AccessKey:
 
 def seal_secret(ring: Keyring, key: AccessKey) -> bytes:
     """The secret as control keeps it; it opens only for this key's id."""
-    return ring.for_purpose(PURPOSE).seal(key.secret.encode(), context=_context(key.id))
+    return ring.for_purpose(PURPOSE).seal(key.secret.encode(), context=context_of(key.id))
 
 
 def open_secret(ring: Keyring, access_key: str, sealed: bytes) -> str:
     """The inverse of `seal_secret`, with `ring` a view for PURPOSE (whoever opens often keeps it). Raises Corrupt."""
-    return ring.open(sealed, context=_context(access_key)).decode()
+    return ring.open(sealed, context=context_of(access_key)).decode()
 
 
-def _context(access_key: str) -> bytes:
+def context_of(access_key: str) -> bytes:
+    """What a sealed secret is bound to."""
     return b"access key\0" + access_key.encode()

@@ -46,8 +46,8 @@ OPERATOR_DAYS = 1095
 JOIN_MINUTES_MAX = 7 * 24 * 60
 NODE_NAMES_MAX = 32
 COMMON_NAME_CHARS_MAX = 64
-_PURPOSE = "authority"
-_CONTEXT = b"cluster authority key"
+PURPOSE = "authority"
+CONTEXT = b"cluster authority key"
 BACKDATE = timedelta(minutes=10)
 """Clocks of the cluster may be off by minutes; a new certificate must already be valid on all of them."""
 
@@ -231,10 +231,10 @@ def _now(clock: Clock) -> datetime:
 
 def seal_authority_key(ring: Keyring, authority: Authority) -> bytes:
     """The authority's key as control keeps it."""
-    return ring.for_purpose(_PURPOSE).seal(authority.key, context=_CONTEXT)
+    return ring.for_purpose(PURPOSE).seal(authority.key, context=CONTEXT)
 
 
 def open_authority(ring: Keyring, cluster_id: ClusterId, *, certificate: bytes, sealed_key: bytes) -> Authority:
     """The inverse of `seal_authority_key`. Raises Corrupt, VersionRefused."""
-    key = ring.for_purpose(_PURPOSE).open(sealed_key, context=_CONTEXT)
+    key = ring.for_purpose(PURPOSE).open(sealed_key, context=CONTEXT)
     return Authority(cluster_id=cluster_id, certificate=certificate, key=key)

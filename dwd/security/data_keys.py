@@ -119,6 +119,11 @@ def stream_cipher(data_key: bytes, salt: bytes) -> AESGCM:
     return AESGCM(hmac.digest(data_key, _STREAM_LABEL + salt, "sha256"))
 
 
+def new_named_key(ring: Keyring, name: str) -> bytes:
+    """A fresh key in its box. `ring` is the cluster's."""
+    return ring.for_purpose(NAMED_PURPOSE).seal(new_key(), context=name.encode())
+
+
 class OpenedKeys:
     """Keys of buckets, or named ones, as this node has opened them: kept while their boxes stay the same."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -52,6 +52,7 @@ class _Shared:
     """What a ring and its views look at: replaced as a whole, so no thread sees half of it."""
 
     keys: _Keys
+    refresh: Callable[[], None] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,6 +119,10 @@ class Keyring:
         """Take the other ring's keys, in this ring and all its views."""
         self._shared.keys = other._shared.keys
 
+    def when_missing(self, refresh: Callable[[], None]) -> None:
+        """Before a key is said to be missing, `refresh` may have this ring adopt a newer one."""
+        self._shared.refresh = refresh
+
     def has_keys_of(self, other: Keyring) -> bool:
         """Whether both hold the same keys and seal with the same one."""
         return self._shared.keys == other._shared.keys
@@ -168,6 +173,9 @@ class Keyring:
         if form != FORMAT:
             raise VersionRefused("security.box_format", f"sealed bytes of unknown format {form}")
         key = self._shared.keys.of_version.get(version)
+        if key is None and self._shared.refresh is not None:
+            self._shared.refresh()
+            key = self._shared.keys.of_version.get(version)
         if key is None:
             raise VersionRefused(
                 "security.key_missing", f"sealed with key version {version}, which this node does not have"

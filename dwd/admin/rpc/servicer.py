@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from dwd.admin import joins, profiles, users
+from dwd.admin import joins, keys, profiles, users
 from dwd.admin.context import OPERATOR, AdminContext
 from dwd.admin.newcomer import Newcomer
 from dwd.admin.rpc import objects, status, workers
@@ -84,6 +84,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                 criticality=request.criticality,
                 allow_fallback=request.allow_fallback,
             ),
+            compression=request.compression if request.HasField("compression") else None,
+            encryption=keys.parse_encryption(request.encryption, request.named_key),
             deadline=self._context.deadline(),
         )
         return _bucket(made, self._context)
@@ -108,6 +110,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                     if usage.bucket in found:
                         found[usage.bucket].objects += usage.objects
                         found[usage.bucket].bytes += usage.bytes
+                        found[usage.bucket].packed_bytes += usage.packed
+                        found[usage.bucket].stored_bytes += usage.stored
                 more = answer.more
         return pb.ListBucketsReply(buckets=found.values())
 
@@ -173,6 +177,9 @@ def _bucket(info: BucketInfo, context: AdminContext) -> pb.Bucket:
         criticality=info.policy.criticality.name.lower(),
         allow_fallback=info.policy.allow_fallback,
         stored_as=profiles.stored_as(context, info.policy),
+        compression=info.compression,
+        encryption=keys.encryption_name(info.encryption),
+        named_key=info.encryption.named_key,
     )
 
 

@@ -27,8 +27,6 @@ from dwd.runtime.files import Buffer
 FRAME_BYTES = 256 * KIB
 """Of plain bytes, but for the last one. Measured in docs/adr/0010: larger frames save at most another 4 %."""
 LEVEL_MAX = 19
-LEVEL_DEFAULT = 1
-"""What "zstd" without a level means: on text and JSON level 3 saves little more, at half the speed."""
 
 _HEAD = struct.Struct("<II")
 _ENTRY = struct.Struct("<II")

@@ -719,6 +719,11 @@ class Bucket(_message.Message):
     CRITICALITY_FIELD_NUMBER: _builtins.int
     ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
     STORED_AS_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_FIELD_NUMBER: _builtins.int
+    NAMED_KEY_FIELD_NUMBER: _builtins.int
+    PACKED_BYTES_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     profile: _builtins.str
@@ -731,6 +736,15 @@ class Bucket(_message.Message):
     allow_fallback: _builtins.bool
     stored_as: _builtins.str
     """what the profile means today; empty: not known now"""
+    compression: _builtins.int
+    """a zstd level; 0 is off"""
+    encryption: _builtins.str
+    """"off" or "on" """
+    named_key: _builtins.str
+    packed_bytes: _builtins.int
+    """of objects, in blocks, each block once"""
+    stored_bytes: _builtins.int
+    """what compression and encryption made of them"""
     def __init__(
         self,
         *,
@@ -744,10 +758,15 @@ class Bucket(_message.Message):
         criticality: _builtins.str = ...,
         allow_fallback: _builtins.bool = ...,
         stored_as: _builtins.str = ...,
+        compression: _builtins.int = ...,
+        encryption: _builtins.str = ...,
+        named_key: _builtins.str = ...,
+        packed_bytes: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "bytes", b"bytes", "created_unix_ms", b"created_unix_ms", "criticality", b"criticality", "name", b"name", "objects", b"objects", "owner", b"owner", "profile", b"profile", "stored_as", b"stored_as", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "bytes", b"bytes", "compression", b"compression", "created_unix_ms", b"created_unix_ms", "criticality", b"criticality", "encryption", b"encryption", "name", b"name", "named_key", b"named_key", "objects", b"objects", "owner", b"owner", "packed_bytes", b"packed_bytes", "profile", b"profile", "stored_as", b"stored_as", "stored_bytes", b"stored_bytes", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -763,6 +782,9 @@ class CreateBucketRequest(_message.Message):
     TIER_FIELD_NUMBER: _builtins.int
     CRITICALITY_FIELD_NUMBER: _builtins.int
     ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_FIELD_NUMBER: _builtins.int
+    NAMED_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owner: _builtins.str
     """empty: the first administrator"""
@@ -771,6 +793,10 @@ class CreateBucketRequest(_message.Message):
     tier: _builtins.str
     criticality: _builtins.str
     allow_fallback: _builtins.bool
+    compression: _builtins.int
+    encryption: _builtins.str
+    """"off", "on"; empty: the cluster's default"""
+    named_key: _builtins.str
     def __init__(
         self,
         *,
@@ -780,12 +806,17 @@ class CreateBucketRequest(_message.Message):
         tier: _builtins.str = ...,
         criticality: _builtins.str = ...,
         allow_fallback: _builtins.bool = ...,
+        compression: _builtins.int | None = ...,
+        encryption: _builtins.str = ...,
+        named_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_compression", b"_compression", "compression", b"compression"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "criticality", b"criticality", "name", b"name", "owner", b"owner", "profile", b"profile", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compression", b"_compression", "allow_fallback", b"allow_fallback", "compression", b"compression", "criticality", b"criticality", "encryption", b"encryption", "name", b"name", "named_key", b"named_key", "owner", b"owner", "profile", b"profile", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__compression: _TypeAlias = _typing.Literal["compression"]  # noqa: Y015
+    _WhichOneofArgType__compression: _TypeAlias = _typing.Literal["_compression", b"_compression"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compression) -> _WhichOneofReturnType__compression | None: ...
 
 Global___CreateBucketRequest: _TypeAlias = CreateBucketRequest  # noqa: Y015
 
