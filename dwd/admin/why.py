@@ -79,7 +79,9 @@ def _reasons(context: AdminContext, row: JobRow) -> tuple[Reason, ...]:
         return ()
     if not row.runner:
         return (Reason(about=id_, waits_for="a node to take it, which takes a few seconds"),)
-    if row.lease_until < context.clock.unix_ms():
+    topology = context.meta.view.topology()
+    runner = topology.node(row.runner)
+    if row.lease_until < context.clock.unix_ms() or runner is None or runner.liveness is Liveness.DOWN:
         about = f"{_name(context, row.runner)}, which runs it, went silent"
         return (Reason(about=about, waits_for="another node to take it, which takes a few seconds"),)
     return (Reason(about=f"step {row.step_name}", waits_for=row.blocker),) if row.blocker else ()

@@ -98,7 +98,7 @@ class JobRunner:
         free = [
             row
             for row in rows
-            if row.kind in self._kinds and row.job not in self._running and leasable(row, self._node, now_ms)
+            if row.kind in self._kinds and row.job not in self._running and leasable(row, self._node, now_ms, up)
         ]
         self._seen = {(row.job, row.epoch): self._seen.get((row.job, row.epoch), now) for row in free}
         return [

@@ -14,6 +14,7 @@ from dwd.base.errors import DwError
 from dwd.base.ids import BlockId, ClusterId, GroupId, LayoutEpoch, LogIndex, Stamp, Term, stamp_of
 from dwd.meta.codec import encode_envelope
 from dwd.meta.core.apply import Command, Envelope, RegisterSession
+from dwd.meta.core.fencing import Fence
 from dwd.meta.core.outcome import Outcome
 from dwd.meta.core.query import Query
 from dwd.meta.core.receipt import Receipt
@@ -64,6 +65,7 @@ class Group:
         sequence: int | None = None,
         lowest: int | None = None,
         version: int | None = None,
+        fence: Fence | None = None,
     ) -> Entry:
         """The entry `after` places behind the next one."""
         index = LogIndex(self.machine.position().index + 1 + after)
@@ -74,6 +76,7 @@ class Group:
             lowest=used if lowest is None else lowest,
             version=self.machine.version() if version is None else version,
             command=command,
+            fence=fence,
         )
         return Entry(
             index=index,

@@ -18,9 +18,10 @@ TURNS_MAX = 8
 """With many nodes, those behind take the same turn as the last."""
 
 
-def leasable(row: JobRow, node: NodeId, now_ms: int) -> bool:
+def leasable(row: JobRow, node: NodeId, now_ms: int, up: Collection[NodeId]) -> bool:
     """Whether a lease would be granted, as far as this copy knows."""
-    return row.state in LEASABLE and (row.runner in {0, node} or row.lease_until < now_ms)
+    free = row.runner in {0, node} or row.lease_until < now_ms or row.runner not in up
+    return row.state in LEASABLE and free
 
 
 def turn_seconds(row: JobRow, node: NodeId, *, rows: Sequence[JobRow], up: Collection[NodeId]) -> float:

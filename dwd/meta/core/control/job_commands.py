@@ -23,7 +23,8 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseJob:
-    """`node` runs the job for `lease_ms` from this entry's stamp on. Receipt.count: the lease's epoch.
+    """`node` runs the job for `lease_ms` from this entry's stamp on; a lease that expired, or whose node is DOWN, is
+    taken over. Receipt.count: the lease's epoch.
     Refused: NotFound; Conflict job.leased (another holds it), job.not_leasable (paused or over).
     """
 

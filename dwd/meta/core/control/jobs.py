@@ -8,6 +8,7 @@
 Invariants:
 * one runner at a time: each lease, pause and cancel raises the epoch, and a mutation under another epoch is refused;
 * an expired lease is only taken, never lost by itself: who reports under the present epoch still holds it;
+* the lease of a node that is DOWN, or removed, may be taken before it expires: fences make that safe;
 * a job that is over never changes again.
 """
 
@@ -29,6 +30,7 @@ from dwd.meta.core.control.job_rows import (
     encode_plan,
     plan_hash,
 )
+from dwd.meta.core.control.rows import Liveness
 from dwd.meta.core.control.state import Control, Part, check_text
 from dwd.meta.core.fencing import Fence, fenced
 from dwd.meta.core.receipt import Receipt
@@ -36,7 +38,7 @@ from dwd.meta.core.tx import INTEGER_MAX, At
 
 JOBS_LIVE_MAX = 64
 JOBS_KEPT_MAX = 500
-"""That are over."""
+"""That are over, when another is made."""
 ARGUMENTS_MAX = 32
 ARGUMENTS_CHARACTERS_MAX = 8 * 1024
 STEPS_MAX = 32
@@ -94,7 +96,7 @@ def create_job(control: Control, command: CreateJob, at: At) -> Receipt:
     control.tx.run(
         "DELETE FROM jobs WHERE job IN"
         " (SELECT job FROM jobs WHERE state IN (?, ?, ?) ORDER BY job DESC LIMIT -1 OFFSET ?)",
-        (*OVER, JOBS_KEPT_MAX - 1),
+        (*OVER, JOBS_KEPT_MAX),
     )
     control.tx.run(
         "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, '', x'', '', '', '', 0, 0, 0, 0, ?, ?, ?)",
@@ -125,7 +127,7 @@ def lease_job(control: Control, command: LeaseJob, at: At) -> Receipt:
     if state not in LEASABLE:
         raise Conflict("job.not_leasable", f"job {job_name(command.job)} is {JobState(state).name.lower()}")
     now = stamp_ms(at.stamp)
-    if runner not in {0, command.node} and until >= now:
+    if runner not in {0, command.node} and until >= now and _answers(control, runner):
         raise Conflict("job.leased", f"another node runs job {job_name(command.job)}")
     control.tx.run(
         "UPDATE jobs SET state = ?, runner = ?, lease_until = ?, epoch = ?, attempts = attempts + 1, updated = ?"
@@ -220,6 +222,11 @@ def check_fence(control: Control, fence: Fence) -> None:
         raise fenced(fence, 0)
     if row[0] != fence.epoch or row[1] not in WORKING or not row[2]:
         raise fenced(fence, row[0])
+
+
+def _answers(control: Control, node: int) -> bool:
+    row = control.tx.row("SELECT liveness FROM nodes WHERE node = ?", (node,))
+    return row is not None and row[0] == Liveness.UP
 
 
 def _check_created(command: CreateJob) -> None:
