@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from dwd.base.clock import Clock
 from dwd.base.errors import Unavailable
@@ -17,6 +20,8 @@ from dwd.lifecycle.core.facts import Facts
 from dwd.lifecycle.ports import Fleet
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.rows import NodeRow
+
+T = TypeVar("T")
 
 ASK_SECONDS = 20.0
 
@@ -33,7 +38,11 @@ class Survey:
     async def departure(self, node: NodeRow, *, dead: bool, successor: NodeRow | None = None) -> Departure:
         """What the node's leaving would mean now. Raises Unavailable, DeadlineExceeded."""
         facts = await self.facts(node.node)
-        return await asyncio.to_thread(plan_departure, facts, node, dead=dead, successor=successor)
+        return await self.aside(partial(plan_departure, facts, node, dead=dead, successor=successor))
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Long computations, off the event loop."""
+        return await asyncio.to_thread(work)
 
     async def facts(self, node: NodeId) -> Facts:
         held = await self.remaining(node)

@@ -7,8 +7,8 @@ Who moves what: the leader of each group its members (`meta.membership`), the le
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from dwd.base.errors import Conflict, Unavailable
 from dwd.base.ids import CONTROL_GROUP, DeviceId, NodeId
@@ -86,7 +86,7 @@ class Mover:
             return
         facts = await self._survey.facts(node)
         row = topology.node(successor) if successor is not None else None
-        wanted = await asyncio.to_thread(layout_without, facts, node, row)
+        wanted = await self._survey.aside(partial(layout_without, facts, node, row))
         if wanted is None:
             raise Unavailable("node.no_device", "no other device takes data", hint="add a node or a device")
         await self._apply(job, wanted)

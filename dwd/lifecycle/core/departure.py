@@ -97,9 +97,11 @@ def layout_without(facts: Facts, node: NodeId, successor: NodeRow | None = None)
         return None
     previous = facts.layout
     epoch = LayoutEpoch(1 if previous is None else previous.epoch + 1)
-    if previous is not None and successor is not None:
+    if previous is None:
+        return plan_layout(staying, epoch=epoch)
+    if successor is not None:
         previous = _renamed(previous, node, [device for device in staying if device.node == successor.node])
-    return plan_layout(staying, epoch=epoch, previous=previous)
+    return plan_layout(staying, epoch=epoch, previous=previous, partitions=previous.partitions)
 
 
 def _renamed(layout: Layout, gone: NodeId, arriving: Iterable[LayoutDevice]) -> Layout:
