@@ -62,8 +62,15 @@ class MemoryMachine:
         self.commands = ControlCommands(self.tx) if group == CONTROL_GROUP else ShardCommands(self.tx)
         self._engine = Engine(self.tx, self.commands, lambda _definition: None, lambda _version: None)
         self._index = 0
+        self._topology: tuple[int, Topology] | None = None
         self._sequence = 0
         self.send(RegisterSession(), None, unix_ms=0)
+
+    def topology(self) -> Topology:
+        """Of control; read once a command."""
+        if self._topology is None or self._topology[0] != self._index:
+            self._topology = (self._index, read.topology(self.tx))
+        return self._topology[1]
 
     def send(self, command: Command, fence: Fence | None, *, unix_ms: int) -> Receipt:
         """Raises what the command earned."""
@@ -222,7 +229,7 @@ class JobNode:
         return read_jobs.job(self.cluster.machines[CONTROL_GROUP].tx, job).job
 
     def topology(self) -> Topology:
-        return read.topology(self.cluster.machines[CONTROL_GROUP].tx)
+        return self.cluster.machines[CONTROL_GROUP].topology()
 
     def watch(self, _callback: Callable[[], None], _parts: object) -> Callable[[], None]:
         return lambda: None

@@ -40,7 +40,7 @@ class World:
         self.stuck = False
         self.profile = "replica-3"
         self.room = 1 << 40
-        self.bytes = {node: 2 * BYTES for node in cluster.nodes}
+        self.bytes = dict.fromkeys(cluster.nodes, 2 * BYTES)
         self.members = {group: set(cluster.nodes) for group in cluster.machines}
         for node in cluster.nodes:
             self.apply(AddDevice(device=DeviceId(100 + node), node=node, weight=10, capacity_bytes=1 << 40))
