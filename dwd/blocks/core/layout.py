@@ -6,12 +6,15 @@ block lives on device i of its partition's list. Every prefix of a list is sprea
 cluster allows, so one list serves profiles of any width, and what follows the fragments is where hand-offs go first.
 With fewer devices than fragments the list is walked again: devices hold two.
 
-Encoded form (big-endian), version 1:
+Encoded form (big-endian), version 2:
 
-    [magic "DWLY"][version u8][epoch u64][partitions u32][width u8][devices u16]
-    devices x { [device u64][node u64][weight u32][zone: u8 length, UTF-8][rack: u8 length, UTF-8] }
-    partitions x width x [index into the device table u16]
+    [magic "DWLY"][version u8][epoch u64][partitions u32][width u8][devices u16][places u16]
+    places x { [node u64][zone: u8 length, UTF-8][rack: u8 length, UTF-8] }
+    devices x { [device u64][weight u32][index into the places u16] }
+    partitions x width x [index into the device table: u8 up to 256 devices, else u16]
     [crc32 u32 of all before]
+
+Version 1 had no places (each device carried node, zone and rack) and indexes of 16 bits; it is still read.
 
 Invariants: a list never names a device twice; all lists are `width` long; the table is sorted by device id.
 """
@@ -28,6 +31,8 @@ from sys import byteorder
 
 from dwd.base.errors import Corrupt, InvariantViolation, VersionRefused
 from dwd.base.ids import BlockId, DeviceId, LayoutEpoch, NodeId
+from dwd.base.limits import COMMAND_BYTES_MAX
+from dwd.base.units import KIB
 
 PARTITIONS_DEFAULT = 1_024
 PLACEMENT_BITS = 16
@@ -35,9 +40,17 @@ WIDTH_MAX = 32
 DEVICES_MAX = 65_535
 
 _MAGIC = b"DWLY"
-_VERSION = 1
+LAYOUT_BYTES_MAX = COMMAND_BYTES_MAX - 64 * KIB
+"""Encoded: a layout rides in one command."""
+
+_VERSION = 2
 _HEAD = struct.Struct(">4sBQIBH")
-_DEVICE = struct.Struct(">QQI")
+_PLACES = struct.Struct(">H")
+_PLACE = struct.Struct(">Q")
+_DEVICE = struct.Struct(">QIH")
+_DEVICE_1 = struct.Struct(">QQI")
+_BYTE_INDEXES = 256
+"""So many devices are told apart by one byte."""
 _CRC = struct.Struct(">I")
 
 
@@ -100,45 +113,102 @@ def pack_slots(lists: Sequence[Sequence[int]]) -> array[int]:
 
 def encode_layout(layout: Layout) -> bytes:
     """The compact form drawn above."""
-    parts = [_HEAD.pack(_MAGIC, _VERSION, layout.epoch, layout.partitions, layout.width, len(layout.devices))]
-    for device in layout.devices:
-        parts.append(_DEVICE.pack(device.device, device.node, device.weight))
-        for name in (device.zone, device.rack):
-            raw = name.encode()
-            parts.append(bytes((len(raw),)) + raw)
-    slots = array("H", layout.slots)
-    if byteorder == "little":
-        slots.byteswap()
-    parts.append(slots.tobytes())
+    places = list(dict.fromkeys((d.node, d.zone, d.rack) for d in layout.devices))
+    index = {place: number for number, place in enumerate(places)}
+    parts = [
+        _HEAD.pack(_MAGIC, _VERSION, layout.epoch, layout.partitions, layout.width, len(layout.devices)),
+        _PLACES.pack(len(places)),
+    ]
+    for node, zone, rack in places:
+        parts.append(_PLACE.pack(node) + _text(zone) + _text(rack))
+    parts += [_DEVICE.pack(d.device, d.weight, index[d.node, d.zone, d.rack]) for d in layout.devices]
+    parts.append(_slots_to_wire(layout.slots, len(layout.devices)))
     body = b"".join(parts)
     return body + _CRC.pack(zlib.crc32(body))
 
 
+def encoded_bytes(devices: Sequence[LayoutDevice], partitions: int, width: int) -> int:
+    """How long a layout of that shape is, encoded."""
+    places = {(d.node, d.zone, d.rack) for d in devices}
+    names = sum(_PLACE.size + len(_text(zone)) + len(_text(rack)) for _, zone, rack in places)
+    table = _PLACES.size + names + _DEVICE.size * len(devices)
+    return _HEAD.size + table + partitions * width * _index_bytes(len(devices)) + _CRC.size
+
+
 def decode_layout(raw: bytes) -> Layout:
-    """The inverse of `encode_layout`. Raises Corrupt, VersionRefused."""
+    """The inverse of `encode_layout`, also for version 1. Raises Corrupt, VersionRefused."""
     if len(raw) < _HEAD.size + _CRC.size or zlib.crc32(raw[: -_CRC.size]) != _CRC.unpack(raw[-_CRC.size :])[0]:
         raise Corrupt("blocks.layout_corrupt", "layout fails its checksum")
     magic, version, epoch, partitions, width, count = _HEAD.unpack_from(raw)
     if magic != _MAGIC:
         raise Corrupt("blocks.layout_corrupt", "not a layout")
-    if version != _VERSION:
+    if version not in {1, _VERSION}:
         raise VersionRefused("blocks.layout_version", f"layout of version {version}", version=version)
-    at, devices = _HEAD.size, []
+    try:
+        devices, at = (_devices_1 if version == 1 else _devices)(raw, count)
+    except (IndexError, struct.error, UnicodeDecodeError):
+        raise Corrupt("blocks.layout_corrupt", "layout's table of devices is cut short") from None
+    slots = _slots_from_wire(raw[at : -_CRC.size], 2 if version == 1 else _index_bytes(count))
+    if len(slots) != partitions * width or (slots and max(slots) >= count):
+        raise Corrupt("blocks.layout_corrupt", "layout's lists do not fit its table of devices")
+    return Layout(epoch=LayoutEpoch(epoch), partitions=partitions, width=width, devices=devices, slots=slots)
+
+
+def _devices(raw: bytes, count: int) -> tuple[tuple[LayoutDevice, ...], int]:
+    at = _HEAD.size
+    (number,) = _PLACES.unpack_from(raw, at)
+    at += _PLACES.size
+    places = []
+    for _ in range(number):
+        (node,) = _PLACE.unpack_from(raw, at)
+        zone, at = _text_from(raw, at + _PLACE.size)
+        rack, at = _text_from(raw, at)
+        places.append((NodeId(node), zone, rack))
+    found = []
     for _ in range(count):
-        device, node, weight = _DEVICE.unpack_from(raw, at)
+        device, weight, index = _DEVICE.unpack_from(raw, at)
         at += _DEVICE.size
-        names = []
-        for _ in range(2):
-            length = raw[at]
-            names.append(raw[at + 1 : at + 1 + length].decode())
-            at += 1 + length
-        devices.append(
-            LayoutDevice(device=DeviceId(device), node=NodeId(node), weight=weight, zone=names[0], rack=names[1])
-        )
-    slots = array("H")
-    slots.frombytes(raw[at : at + partitions * width * 2])
+        node, zone, rack = places[index]
+        found.append(LayoutDevice(device=DeviceId(device), node=node, weight=weight, zone=zone, rack=rack))
+    return tuple(found), at
+
+
+def _devices_1(raw: bytes, count: int) -> tuple[tuple[LayoutDevice, ...], int]:
+    at, found = _HEAD.size, []
+    for _ in range(count):
+        device, node, weight = _DEVICE_1.unpack_from(raw, at)
+        zone, at = _text_from(raw, at + _DEVICE_1.size)
+        rack, at = _text_from(raw, at)
+        found.append(LayoutDevice(device=DeviceId(device), node=NodeId(node), weight=weight, zone=zone, rack=rack))
+    return tuple(found), at
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return bytes((len(raw),)) + raw
+
+
+def _text_from(raw: bytes, at: int) -> tuple[str, int]:
+    length = raw[at]
+    return raw[at + 1 : at + 1 + length].decode(), at + 1 + length
+
+
+def _index_bytes(devices: int) -> int:
+    return 1 if devices <= _BYTE_INDEXES else 2
+
+
+def _slots_to_wire(slots: array[int], devices: int) -> bytes:
+    made = array("B" if _index_bytes(devices) == 1 else "H", slots)
     if byteorder == "little":
-        slots.byteswap()
-    return Layout(
-        epoch=LayoutEpoch(epoch), partitions=partitions, width=width, devices=tuple(devices), slots=slots
-    )  # fmt: skip
+        made.byteswap()
+    return made.tobytes()
+
+
+def _slots_from_wire(raw: bytes, index_bytes: int) -> array[int]:
+    if len(raw) % index_bytes:
+        raise Corrupt("blocks.layout_corrupt", "layout's lists are cut short")
+    made = array("B" if index_bytes == 1 else "H")
+    made.frombytes(raw)
+    if byteorder == "little":
+        made.byteswap()
+    return array("H", made)
