@@ -23,13 +23,12 @@ from dwd.blocks.core.members import AddedNode, WhatIf
 from dwd.blocks.core.movement import Load, Movement
 from dwd.blocks.core.placement import plan_layout
 from dwd.blocks.core.profiles import Profile
-from dwd.blocks.layouts import AUTOMATIC_SETTING, is_automatic
+from dwd.blocks.layouts import AUTOMATIC_SETTING, DEFAULT_PROFILE_SETTING, is_automatic, widths_in_use
 from dwd.blocks.policies import choice_on
 from dwd.blocks.stored import stored_by_profile
 from dwd.blocks.topology import layout_devices
 from dwd.meta.core.control.commands import ApplyLayout, DropStagedLayout, SetSetting, StageLayout
 from dwd.meta.core.control.rows import LayoutRow
-from dwd.objects.buckets import DEFAULT_PROFILE_SETTING
 
 _log = structlog.get_logger("dwd.admin")
 
@@ -59,7 +58,9 @@ async def plan(context: AdminContext, what_if: WhatIf) -> Planned:
     if not wanted:
         raise NotFound("layout.no_devices", "no device is there that takes data", hint="`dwctl device list` shows them")
     epoch = LayoutEpoch(before.epoch + 1 if before is not None else 1)
-    after = await asyncio.to_thread(plan_layout, wanted, epoch=epoch, previous=before)
+    after = await asyncio.to_thread(
+        plan_layout, wanted, epoch=epoch, previous=before, held_for=widths_in_use(context.meta.view, before)
+    )
     if what_if:
         return replace(await _judged(context, before, after, what_if=True), added=what_if.added)
     return await _staged(context, before, after)

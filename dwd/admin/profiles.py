@@ -10,10 +10,10 @@ from dwd.base.policy import AUTO, CRITICALITIES, TIERS, Criticality, Policy, Tie
 from dwd.blocks.core.choice import Choice, choose
 from dwd.blocks.core.domains import Domains, even_domains
 from dwd.blocks.core.profiles import ALIASES, Profile, parse_profile
+from dwd.blocks.layouts import DEFAULT_PROFILE_SETTING
 from dwd.blocks.policies import TIER_SETTING, layout_domains, tier_of
 from dwd.meta.core.control.commands import SetSetting
 from dwd.meta.core.control.queries import GetBucket
-from dwd.objects.buckets import DEFAULT_PROFILE_SETTING
 
 LISTED = (
     "none", "replica-2", "replica-3", "replica-4", "replica-5", "rs-2-1", "rs-4-2", "rs-6-3", "rs-8-4", "rs-10-2",

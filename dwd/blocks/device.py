@@ -6,6 +6,7 @@ Layout of the directory:
     lock               flocked by the daemon that uses it
     volumes/           volume-0000000001 ...
     index.sqlite       a cache of the volumes, rebuilt when lost or damaged
+    fence.json         which layouts are too old (dwd.blocks.fence)
     scrub.json         how far scrubbing came (dwd.blocks.scrub)
 
 What goes wrong, and what then:
@@ -32,9 +33,10 @@ import structlog
 
 from dwd.base.clock import Clock
 from dwd.base.errors import Conflict, Corrupt, DwError, NoSpace, NotFound, StorageFailed, Unavailable
-from dwd.base.ids import BlockId, DeviceId, LayoutEpoch, hex_id
+from dwd.base.ids import BlockId, DeviceId, hex_id
 from dwd.blocks.device_facts import DeviceOptions, DeviceState, DeviceStats
 from dwd.blocks.device_index import IndexPlace
+from dwd.blocks.fence import Fence
 from dwd.blocks.fragments import CopyKey, Fetched, HeldFragment, PutFragment
 from dwd.blocks.marker import Lock, Marker, read_marker
 from dwd.blocks.volumes.fragment import FragmentKey
@@ -95,7 +97,7 @@ class Device:
         self._space: tuple[int, int] = (0, 0)
         self._looked_at = float("-inf")
         self._unreadable: set[FragmentKey] = set()
-        self._fence = LayoutEpoch(0)
+        self.fence = Fence(files, path)
         self._index_damaged = False
         self._repaired: set[FragmentKey] = set()
 
@@ -130,6 +132,7 @@ class Device:
         except BaseException:
             index.close()
             raise
+        await loop.run_in_executor(self._pool, self.fence.load)
         self._volumes, self._index_damaged = volumes, False
         self.state, self.reason = DeviceState.OPEN, ""
         if read_only:
@@ -151,16 +154,11 @@ class Device:
             raise kind("blocks.device_failed", f"device {hex_id(self.id)} is {self.state.value}: {self.reason}")
         return self._volumes
 
-    def fence(self, epoch: LayoutEpoch) -> None:
-        """Refuse writes placed by layouts below `epoch` from now on."""
-        self._fence = max(self._fence, epoch)
-
     async def put(self, fragments: Sequence[PutFragment]) -> None:
         """All durable on return. Raises NoSpace, Conflict blocks.layout_fenced, Busy, StorageFailed."""
         volumes = self._written()
         await self._require_space(repair=all(f.repair for f in fragments))
-        if any(f.layout_epoch < self._fence for f in fragments):
-            raise Conflict("blocks.layout_fenced", f"layout is older than {self._fence}", fence=self._fence)
+        self.fence.check(f.layout_epoch for f in fragments)
         for fragment in fragments:
             if fragment.repair and len(self._repaired) < REPAIRED_MAX:
                 self._repaired.add(fragment.key)

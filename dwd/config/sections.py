@@ -197,6 +197,18 @@ class Blocks(Section):
     dead_after_seconds: float = Field(
         default=600.0, ge=1.0, le=604_800.0, description="A device out of reach this long is dead: its data is rebuilt."
     )
+    layout_settle_seconds: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=3_600.0,
+        description="Devices that come or go within this time of each other make one layout, and move data once.",
+    )
+    layout_retire_seconds: float = Field(
+        default=60.0,
+        ge=1.0,
+        le=86_400.0,
+        description="How long a layout stays after the next one, for writes under way; it goes with its last block.",
+    )
     small_block_bytes: Size = Field(
         default=limits.SMALL_BLOCK_BYTES,
         ge=0,

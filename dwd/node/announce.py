@@ -6,19 +6,14 @@ when a device comes or is given up. Devices that are merely down stay in it: wha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dwd.base.clock import Clock
-from dwd.base.errors import Conflict
-from dwd.base.ids import CONTROL_GROUP, DeviceId, LayoutEpoch, NodeId
+from dwd.base.ids import DeviceId, NodeId
 from dwd.base.units import GIB
-from dwd.blocks.core.layout import decode_layout, encode_layout
-from dwd.blocks.core.placement import plan_layout
-from dwd.blocks.topology import Topology, layout_devices
 from dwd.meta.client import MetaClient
-from dwd.meta.core.control.commands import AddDevice, ApplyLayout, SetDeviceState, UpdateNode
+from dwd.meta.core.control.commands import AddDevice, SetDeviceState, UpdateNode
 from dwd.meta.core.control.nodes import FINAL_STATES
 from dwd.meta.core.control.queries import Topology as ControlState
 from dwd.meta.core.control.rows import DeviceRow, DeviceState, Domain, NodeAddresses
@@ -152,36 +147,6 @@ def _facts(device: LocalDevice) -> tuple[int, str, str]:
 
 def _facts_of_row(row: DeviceRow) -> tuple[int, str, str]:
     return row.weight, row.zone, row.rack
-
-
-class LayoutWorker:
-    """On the leader of control: a layout over exactly the devices that are members."""
-
-    name = "blocks.layout"
-    idle_seconds = IDLE_SECONDS
-
-    def __init__(self, *, meta: MetaClient, topology: Topology, clock: Clock) -> None:
-        self._meta = meta
-        self._topology = topology
-        self._clock = clock
-
-    async def work(self) -> Progress:
-        if not self._meta.leads(CONTROL_GROUP):
-            return Progress.IDLE
-        newest = self._meta.view.topology().layout
-        previous = decode_layout(newest.layout) if newest is not None else None
-        members = list(self._topology.devices().values())
-        wanted = tuple(sorted(layout_devices(members), key=lambda device: device.device))
-        if not wanted or (previous is not None and previous.devices == wanted):
-            return Progress.IDLE
-        epoch = LayoutEpoch(1 if previous is None else previous.epoch + 1)
-        layout = await asyncio.to_thread(plan_layout, wanted, epoch=epoch, previous=previous)
-        command = ApplyLayout(epoch=epoch, layout=encode_layout(layout))
-        try:
-            await self._meta.control(command, deadline=self._clock.monotonic() + PROPOSE_SECONDS)
-        except Conflict:
-            return Progress.THROTTLED
-        return Progress.BUSY
 
 
 def weight_of(capacity_bytes: int, share: float) -> int:

@@ -10,13 +10,13 @@ import asyncio
 from dwd.base.clock import Clock, Rng
 from dwd.base.errors import AlreadyExists
 from dwd.base.ids import CONTROL_GROUP, ID_BITS, ReplicaId
+from dwd.blocks.layouts import DEFAULT_PROFILE_SETTING
 from dwd.meta.client import MetaClient
 from dwd.meta.core.control.commands import AddNode, CreateAccessKey, CreateUser, InitialiseCluster, SetSetting
 from dwd.meta.core.control.presplit import initial_shards
 from dwd.meta.core.control.rows import Domain, NodeAddresses
 from dwd.node.initialise import Bootstrap
 from dwd.node.paths import Paths
-from dwd.objects.buckets import DEFAULT_PROFILE_SETTING
 from dwd.raft.core.types import Configuration, Member, MemberRole
 from dwd.raft.host import Host
 from dwd.security.identity import Identity

@@ -41,11 +41,12 @@ from dwd.meta.workers.membership import MembershipWorker
 from dwd.meta.workers.scan import SCAN_PACE, ScanWorker
 from dwd.meta.workers.upkeep import UpkeepWorker
 from dwd.meta.workers.version import VersionWorker
-from dwd.node.announce import AnnounceWorker, LayoutWorker
+from dwd.node.announce import AnnounceWorker
 from dwd.node.block_owner import MetaBlockOwner
 from dwd.node.block_reports import NodeBlockReports
 from dwd.node.healing import follow_pace, open_healing
 from dwd.node.jobs import KindParts, NodeJobs
+from dwd.node.layout_workers import FenceWorker, LayoutWorker, RetireWorker
 from dwd.node.metadata import Metadata
 from dwd.node.network import Network
 from dwd.node.removal import ASK_SECONDS, RemovalWorker, write_removed
@@ -62,7 +63,7 @@ from dwd.runtime.workers import WorkerRunner
 
 _log = structlog.get_logger("dwd.node")
 
-WOKEN_BY_CONTROL = ("node.announce", "blocks.walk", "blocks.layout", "meta.membership", "meta.version")
+WOKEN_BY_CONTROL = ("node.announce", "blocks.walk", "blocks.layout", "blocks.fence", "meta.membership", "meta.version")
 """Workers that look again at once when control changed."""
 PACES = {
     "jobs.runner": PACE_FULL,
@@ -218,7 +219,14 @@ class Upkeep:
                 devices=self.storage.devices.local,
                 believe=self.storage.devices.believe,
             ),
-            LayoutWorker(meta=meta, topology=self.topology, clock=around.clock),
+            LayoutWorker(
+                meta=meta,
+                topology=self.topology,
+                clock=around.clock,
+                settle_seconds=around.settings.blocks.layout_settle_seconds,
+            ),
+            RetireWorker(meta=meta, clock=around.clock, after_seconds=around.settings.blocks.layout_retire_seconds),
+            FenceWorker(local=self.storage.fragments, meta=meta),
             MembershipWorker(
                 node=around.identity.node_id,
                 host=self.metadata.host,

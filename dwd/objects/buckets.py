@@ -7,6 +7,7 @@ from dataclasses import replace
 from dwd.base.errors import PermissionDenied
 from dwd.base.ids import stamp_ms
 from dwd.base.policy import AUTO, Policy
+from dwd.blocks.layouts import DEFAULT_PROFILE_SETTING
 from dwd.meta.core.control.commands import CreateBucket
 from dwd.meta.core.control.queries import ListBuckets
 from dwd.objects.at_rest import at_rest_of, encryption_of
@@ -16,8 +17,6 @@ from dwd.objects.core.names import check_bucket_name
 from dwd.objects.encryption import NOT_ENCRYPTED, Encryption, EncryptionMode
 from dwd.objects.ports import BucketInfo, Caller
 
-DEFAULT_PROFILE_SETTING = "blocks.default_profile"
-"""Control setting: the profile of buckets that name none."""
 DEFAULT_COMPRESSION_SETTING = "objects.default_compression"
 """Control setting: the zstd level of buckets that name none."""
 DEFAULT_ENCRYPTION_SETTING = "objects.default_encryption"

@@ -6,8 +6,8 @@ Two numbers rule placement:
 * `levels[n]` of a domain: the most any of its children must hold of n entries of one list. No child ever holds more, so
   every prefix of every list is spread as well as the cluster's shape allows;
 * `targets[rank]` of a device: the slots (over all partitions, ranks 0..rank) that are its share by weight, bounded by
-  what the levels let its domains hold. They are held for the prefixes that profiles in use read and write; between those
-  they are interpolated, because to hold them at every prefix moves data for nobody's good where domains are uneven.
+  what the levels let its domains hold. They are held for the prefixes that profiles in use read and write; between
+  those they are interpolated: to hold them at every prefix moves data for nobody's good where domains are uneven.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ from dwd.blocks.core.layout import (
 from dwd.blocks.core.planner import NONE, Planner
 from dwd.blocks.core.profiles import FRAGMENTS_MAX
 
-HELD_FOR_DEFAULT = (1, 2, 3, 4, 5, 6)
+HELD_FOR_DEFAULT = (6,)
+"""Profiles differ less from each other than from nothing: a first layout is balanced for six fragments."""
 SLOTS_PER_DEVICE = 100
 """Partitions are halved while a device has fewer than so many slots, ..."""
 SLOTS_FRAGMENTS = 6
@@ -68,7 +69,7 @@ def partitions_for(table: Sequence[LayoutDevice], width: int, present: int = 0) 
     if encoded_bytes(table, partitions, width) > LAYOUT_BYTES_MAX:
         raise InvalidArgument(
             "blocks.layout_too_large",
-            f"a layout of {len(table)} devices and {partitions} partitions would take more than {LAYOUT_BYTES_MAX} bytes",
+            f"a layout of {len(table)} devices and {partitions} partitions takes more than {LAYOUT_BYTES_MAX} bytes",
             hint="use fewer and larger devices",
         )
     while (

@@ -1,11 +1,11 @@
-"""Fills the lists of a layout rank by rank, so that every prefix is spread, balanced and as it was before where it may be.
+"""Fills the lists of a layout rank by rank: every prefix is spread, balanced, and as it was before where it may be.
 
 For each rank:
 1. a slot keeps the device it had wherever the failure domains allow it;
 2. an open slot takes the device it prefers (weighted rendezvous over nodes, then over the node's devices) of those that
    are below their share, and of these one whose coming makes no later entry of the list move;
-3. what is still unbalanced is moved slot by slot: devices below their share take from those that can give, devices above
-   it give away, directly where that is possible, else along the shortest chain of devices.
+3. what is still unbalanced is moved slot by slot: devices below their share take from those that can give, devices
+   above it give away, directly where that is possible, else along the shortest chain of devices.
 
 A device is within its share when it holds between floor(0.99 x target) and ceil(1.01 x target) slots: the slack is what
 keeps rounding from moving data, and it is half of what is promised.
@@ -32,7 +32,7 @@ CANDIDATES_MAX = 128
 VAIN_MAX = 64
 """Devices in a row that find nothing to take before the others are not tried any more."""
 CHAIN_CHECKS_MAX = 60_000
-"""Moves looked at for one chain: enough for every one where lists name most devices; larger clusters have direct ways."""
+"""Moves looked at for one chain: all there are where lists name most devices; larger clusters have direct ways."""
 CHAIN_FAILURES_MAX = 8
 """Of one rank; what cannot be balanced by then stays as it is."""
 HARM_MAX = 3
@@ -144,9 +144,7 @@ class Planner:
                 failures += not self._chain(device, rank, holders, gives=used[device] > upper[device])
 
     def _fill(self, rank: int) -> None:
-        """Devices below their share take slots directly: first harmlessly from those above theirs, then from others that
-        can give.
-        """
+        """Devices below their share take slots: first harmlessly of those above theirs, then of whoever can give."""
         used, lower, upper = self._used, self._lower, self._upper
         middle = [max(low, math.floor(t)) for low, t in zip(lower, self._targets[rank], strict=True)]
         self._pass(rank, upper, middle, harmless=True)

@@ -176,9 +176,10 @@ def test_little_more_than_the_least_moves(nodes: int, zones: int, per_node: int,
     fewer, lighter = devices[:-per_node], [replace(devices[0], weight=70), *devices[1:]]
     before = plan_layout(fewer, epoch=EPOCH, held_for=(6,))
     grown = plan_layout(devices, epoch=LayoutEpoch(2), previous=before, held_for=(6,))
-    changes = [(before, grown)]
-    for members in (devices[per_node:], devices[1:], lighter):
-        changes.append((grown, plan_layout(members, epoch=LayoutEpoch(3), previous=grown, held_for=(6,))))
+    changes = [(before, grown)] + [
+        (grown, plan_layout(members, epoch=LayoutEpoch(3), previous=grown, held_for=(6,)))
+        for members in (devices[per_node:], devices[1:], lighter)
+    ]
     for old, new in changes:
         check_spread(new)
         moved = Movement(old, new, [Load(profile=RS_4_2.profile, data_bytes=1 << 30)])

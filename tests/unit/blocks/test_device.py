@@ -14,6 +14,7 @@ from dwd.base.ids import BlockId, ClusterId, LayoutEpoch, NodeId
 from dwd.blocks.core.profiles import parse_profile
 from dwd.blocks.device import READ_ERRORS_MAX, Device
 from dwd.blocks.device_facts import DeviceState
+from dwd.blocks.fence import FENCE_FILE
 from dwd.blocks.fragments import Purpose, PutFragment
 from dwd.blocks.marker import format_device, read_marker
 from dwd.blocks.ports import Owner
@@ -163,13 +164,30 @@ async def test_deleted_fragments_stay_gone_when_the_volume_of_their_tombstone_is
         assert bytes((await device.get(key(12), 0, 1 << 20)).content) == DATA
 
 
-async def test_writes_are_refused_when_their_layout_is_below_the_fence(tmp_path: Path) -> None:
+async def test_writes_are_refused_when_their_layout_is_below_the_fence_also_after_a_restart(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path, nodes=1) as cluster:
         device = await only_device(cluster)
-        device.fence(LayoutEpoch(3))
-        with pytest.raises(Conflict):
-            await device.put([fragment(device, 0, epoch=2)])
-        await device.put([fragment(device, 0, epoch=3)])
+        await device.put([fragment(device, 1, epoch=1)])
+        device.fence.raise_to(LayoutEpoch(3))
+        for _ in range(2):
+            with pytest.raises(Conflict) as refused:
+                await device.put([fragment(device, 2, epoch=2)])
+            assert refused.value.code == "blocks.layout_fenced"
+            await device.put([fragment(device, 3, epoch=3)])
+            assert (await device.get(key(1), 0, 10)).content == DATA[:10]
+            await device.close()
+            device = await reopened(cluster, device)
+        device.fence.raise_to(LayoutEpoch(2))
+        assert device.fence.epoch == 3
+
+
+async def test_a_damaged_fence_counts_as_none(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path, nodes=1) as cluster:
+        device = await only_device(cluster)
+        await device.close()
+        (device.path / FENCE_FILE).write_bytes(b"{")
+        device = await reopened(cluster, device)
+        assert device.fence.epoch == 0
 
 
 async def test_the_device_leaves_service_when_the_disk_gives_errors(tmp_path: Path) -> None:

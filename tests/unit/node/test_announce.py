@@ -7,16 +7,13 @@ from typing import Any
 import pytest
 
 from dwd.base.errors import Conflict
-from dwd.base.ids import CONTROL_GROUP, DeviceId, GroupId, LayoutEpoch, NodeId, Stamp
-from dwd.blocks.core.layout import decode_layout
-from dwd.blocks.topology import DeviceHealth, DeviceView
-from dwd.meta.core.control.commands import AddDevice, ApplyLayout, SetDeviceState, UpdateNode
+from dwd.base.ids import CONTROL_GROUP, DeviceId, GroupId, NodeId
+from dwd.meta.core.control.commands import AddDevice, SetDeviceState, UpdateNode
 from dwd.meta.core.control.queries import Topology
-from dwd.meta.core.control.rows import DeviceState, Domain, LayoutRow, NodeAddresses
+from dwd.meta.core.control.rows import DeviceState, Domain, NodeAddresses
 from dwd.meta.core.versions import NEWEST
-from dwd.node.announce import AnnounceWorker, LayoutWorker, LocalDevice, weight_of
+from dwd.node.announce import AnnounceWorker, LocalDevice, weight_of
 from dwd.runtime.clock import SystemClock
-from dwd.runtime.worker import Progress
 from tests.unit.node.rows import device_row, node_row, topology
 
 HERE = NodeId(1)
@@ -154,70 +151,6 @@ async def test_device_whose_data_is_gone_is_declared_lost_once() -> None:
     rows = (device_row(1), device_row(2, node=HERE), device_row(3, state=DeviceState.LOST))
     (command,) = await told(Control(topology(node_row(1), devices=rows)), local(1, given_up=(2, 3, 99)))
     assert (command.device, command.state) == (2, DeviceState.LOST)
-
-
-class Devices:
-    """A topology of the block store: one device a node."""
-
-    def __init__(self, **health: DeviceHealth) -> None:
-        self.health = {int(name[1:]): state for name, state in health.items()}
-        self.weight = 10
-
-    def devices(self) -> dict[DeviceId, DeviceView]:
-        return {
-            DeviceId(n): DeviceView(
-                device=DeviceId(n), node=NodeId(n), zone=f"z{n}", rack="", weight=self.weight, health=state
-            )
-            for n, state in self.health.items()
-        }
-
-
-async def plan(control: Control, devices: Devices) -> Progress:
-    meta: Any = control
-    there: Any = devices
-    return await LayoutWorker(meta=meta, topology=there, clock=SystemClock()).work()
-
-
-def after(control: Control) -> Control:
-    """Control once it has taken the layout that was proposed."""
-    (command,) = control.proposed
-    row = LayoutRow(epoch=command.epoch, layout=command.layout, applied=Stamp(0))
-    return Control(topology(layouts=(row,)))
-
-
-async def test_layout_follows_members_and_not_who_is_up() -> None:
-    up, down, lost = DeviceHealth.UP, DeviceHealth.DOWN, DeviceHealth.LOST
-    control = Control(topology())
-    assert await plan(control, Devices(d1=up, d2=up, d3=down)) is Progress.BUSY
-    (command,) = control.proposed
-    assert isinstance(command, ApplyLayout)
-    assert command.epoch == 1
-    assert {d.device for d in decode_layout(command.layout).devices} == {1, 2, 3}
-    settled = after(control)
-    assert await plan(settled, Devices(d1=down, d2=up, d3=up)) is Progress.IDLE
-    assert settled.proposed == []
-    assert await plan(settled, Devices(d1=up, d2=up, d3=lost)) is Progress.BUSY
-    assert decode_layout(settled.proposed[0].layout).epoch == LayoutEpoch(2)
-    assert {d.device for d in decode_layout(settled.proposed[0].layout).devices} == {1, 2}
-
-
-async def test_layout_is_left_to_the_leader_of_control() -> None:
-    control = Control(topology(), leads=False)
-    assert await plan(control, Devices(d1=DeviceHealth.UP)) is Progress.IDLE
-    assert control.proposed == []
-
-
-async def test_no_layout_is_planned_over_nothing() -> None:
-    control, none = Control(topology()), Devices(d1=DeviceHealth.UP)
-    none.weight = 0
-    assert await plan(control, Devices()) is Progress.IDLE
-    assert await plan(control, none) is Progress.IDLE
-
-
-async def test_lost_race_for_a_layout_is_no_failure() -> None:
-    control = Control(topology())
-    control.refusal = Conflict("meta.layout_stale", "another was applied")
-    assert await plan(control, Devices(d1=DeviceHealth.UP)) is Progress.THROTTLED
 
 
 def test_weight_is_gib_times_share_and_zero_only_by_wish() -> None:
