@@ -254,6 +254,9 @@ class JobNode:
     def shards(self) -> tuple[GroupId, ...]:
         return tuple(group for group in self.cluster.machines if group != CONTROL_GROUP)
 
+    def holders(self, _bucket: str) -> tuple[GroupId, ...]:
+        return self.shards()
+
     async def _propose(self, group: GroupId, command: Command, deadline: float, fence: Fence | None) -> Receipt:
         self._hook(command, "before")
         await self._travel()
