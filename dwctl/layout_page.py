@@ -131,6 +131,8 @@ def survivals(plan: layout_pb2.LayoutPlan) -> Table:
     rows = []
     for found in plan.survivals:
         for level in LEVELS:
+            if level == "racks" and _like_zones(found):
+                continue
             first = not found.HasField("before")
             times = (
                 "-" if first else str(getattr(found.before, level)),
@@ -183,3 +185,8 @@ def _epoch_state(view: layout_pb2.LayoutView, epoch: layout_pb2.LayoutEpochView)
 
 def _change(before: int, after: int) -> str:
     return str(after) if before == after else f"{before} -> {after}"
+
+
+def _like_zones(found: layout_pb2.LayoutSurvival) -> bool:
+    """Racks say no more than zones do."""
+    return all(losses.racks == losses.zones for losses in (found.before, found.during, found.after))

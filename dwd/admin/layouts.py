@@ -28,6 +28,7 @@ from dwd.blocks.policies import choice_on
 from dwd.blocks.stored import stored_by_profile
 from dwd.blocks.topology import layout_devices
 from dwd.meta.core.control.commands import ApplyLayout, DropStagedLayout, SetSetting, StageLayout
+from dwd.meta.core.control.queries import GetTopology, Topology
 from dwd.meta.core.control.rows import LayoutRow
 
 _log = structlog.get_logger("dwd.admin")
@@ -53,7 +54,7 @@ async def plan(context: AdminContext, what_if: WhatIf) -> Planned:
     """Of the present members, staged where it changes anything; or what the what-if would give, which is not.
     Raises NotFound, InvalidArgument, Unavailable, Conflict, Busy.
     """
-    before = newest(context)
+    before = _newest_of(await _topology(context))
     wanted = what_if.of(layout_devices(list(context.topology.devices().values())))
     if not wanted:
         raise NotFound("layout.no_devices", "no device is there that takes data", hint="`dwctl device list` shows them")
@@ -70,8 +71,8 @@ async def revert(context: AdminContext, epoch: LayoutEpoch) -> Planned:
     """The placement of an older layout (0: the one before the newest) under a new epoch, staged. Raises NotFound,
     SafetyRefused when devices of it are gone.
     """
-    before = newest(context)
-    rows = context.meta.view.topology().layouts[:-1]
+    topology = await _topology(context)
+    before, rows = _newest_of(topology), topology.layouts[:-1]
     row = rows[-1] if rows and not epoch else next((row for row in rows if row.epoch == epoch), None)
     if row is None or before is None:
         raise NotFound(
@@ -82,7 +83,7 @@ async def revert(context: AdminContext, epoch: LayoutEpoch) -> Planned:
     older = decode_layout(row.layout)
     present = set(layout_devices(list(context.topology.devices().values())))
     _require_there(older.devices, {device.device for device in present})
-    if is_automatic(context.meta.view.topology()) and set(older.devices) != present:
+    if is_automatic(topology) and set(older.devices) != present:
         raise SafetyRefused(
             "layout.automatic_on",
             "layouts follow the members by themselves: the cluster would leave that layout at once",
@@ -93,14 +94,15 @@ async def revert(context: AdminContext, epoch: LayoutEpoch) -> Planned:
 
 async def apply(context: AdminContext, digest: bytes, *, force: bool) -> Planned:
     """What is staged, if it is what was shown (empty: whatever it is). Raises NotFound, Conflict, SafetyRefused."""
-    staged = context.meta.view.topology().staged_layout
+    topology = await _topology(context)
+    staged = topology.staged_layout
     if staged is None and not digest:
         raise NotFound("layout.nothing_staged", "no layout is staged", hint="`dwctl layout plan` stages one")
     if staged is None or (digest and digest_of(staged.layout) != digest):
         raise Conflict(
             "layout.changed", "what is staged is not what was shown", hint="look at it anew: `dwctl layout plan`"
         )
-    before, after = newest(context), decode_layout(staged.layout)
+    before, after = _newest_of(topology), decode_layout(staged.layout)
     known = {device.device for device in context.topology.devices().values() if device.placed}
     if {device.device for device in after.devices} - known:
         raise Conflict("layout.members_changed", "devices of the plan are gone since", hint="`dwctl layout plan` anew")
@@ -161,6 +163,15 @@ def digest_of(encoded: bytes) -> bytes:
 
 def rows(context: AdminContext) -> tuple[LayoutRow, ...]:
     return context.meta.view.topology().layouts
+
+
+async def _topology(context: AdminContext) -> Topology:
+    """As of now: what this very operator has just staged by way of another node must be in it."""
+    return await context.meta.read(GetTopology(), deadline=context.deadline())
+
+
+def _newest_of(topology: Topology) -> Layout | None:
+    return decode_layout(topology.layout.layout) if topology.layout is not None else None
 
 
 async def _staged(context: AdminContext, before: Layout | None, after: Layout) -> Planned:

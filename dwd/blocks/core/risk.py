@@ -52,5 +52,7 @@ def _meanwhile(survival: Survival, before: Losses, during: Losses) -> Iterator[s
 
 
 def _levels(first: Losses, second: Losses) -> Iterator[tuple[str, int, int]]:
-    names = [field.name for field in fields(Losses)]
-    return zip(names, astuple(first), astuple(second), strict=True)
+    """Racks are left out where they say no more than zones do."""
+    for field, one, other in zip(fields(Losses), astuple(first), astuple(second), strict=True):
+        if field.name != "racks" or (one, other) != (first.zones, second.zones):
+            yield field.name, one, other
