@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol, TypeVar
 
 from dwd.base.clock import Clock
 from dwd.base.errors import Conflict, InvalidArgument, InvariantViolation, Unavailable
 from dwd.base.ids import NodeId, hex_id
 from dwd.jobs.kinds import JobPlan, RunningJob
-from dwd.meta.client import MetaClient
 from dwd.meta.core.control.key_commands import RetireKeys, RewrapBoxes, RotateKeyring
 from dwd.meta.core.control.queries import GetTopology, ListBoxes, Topology
 from dwd.meta.core.control.rows import BoxChange, BoxKind, Liveness, SealedBox, SealedRing
+from dwd.meta.core.query import Query
 from dwd.security.keyring import Keyring, seal_keyring
 from dwd.security.rewrapping import Rewrapper
+
+A = TypeVar("A")
 
 STEPS = ("make the new key", "wrap keys anew", "retire the old key")
 READ_SECONDS = 10.0
@@ -33,12 +36,18 @@ ADOPTED_WITHIN = 100
 """Waits until this node's own copy of control has brought the new ring; then the step is begun again later."""
 
 
+class Control(Protocol):
+    """What the kind asks of metadata."""
+
+    async def read(self, query: Query[A], *, deadline: float) -> A: ...
+
+
 class RotateKind:
     """No arguments."""
 
     name = "keyring.rotate"
 
-    def __init__(self, *, node: NodeId, meta: MetaClient, ring: Keyring, clock: Clock) -> None:
+    def __init__(self, *, node: NodeId, meta: Control, ring: Keyring, clock: Clock) -> None:
         self._node, self._meta, self._ring, self._clock = node, meta, ring, clock
 
     async def plan(
@@ -127,6 +136,7 @@ class RotateKind:
     async def _adopted(self, job: RunningJob, is_so: Callable[[], bool]) -> None:
         """Raises Unavailable when this node's copy of control does not bring the ring."""
         for _ in range(ADOPTED_WITHIN):
+            self._ring.refresh()
             if is_so():
                 return
             await job.wait(WAIT_SECONDS)

@@ -77,7 +77,7 @@ def decode_sealing(encoded: bytes) -> Sealing:
         return UNSEALED
     if encoded[0] != FORMAT:
         raise VersionRefused("security.sealing_format", f"an object sealed in unknown format {encoded[0]}")
-    if len(encoded) < _HEAD_BYTES + encoded[3]:
+    if len(encoded) < _HEAD_BYTES or len(encoded) < _HEAD_BYTES + encoded[3]:
         raise Corrupt("security.sealing_damaged", "what says how an object is sealed was cut")
     if encoded[1] not in set(Scheme):
         raise VersionRefused("security.sealing_scheme", f"an object sealed in unknown scheme {encoded[1]}")

@@ -123,6 +123,11 @@ class Keyring:
         """Before a key is said to be missing, `refresh` may have this ring adopt a newer one."""
         self._shared.refresh = refresh
 
+    def refresh(self) -> None:
+        """Have the newest keys adopted, where somebody knows of newer ones."""
+        if self._shared.refresh is not None:
+            self._shared.refresh()
+
     def has_keys_of(self, other: Keyring) -> bool:
         """Whether both hold the same keys and seal with the same one."""
         return self._shared.keys == other._shared.keys
@@ -173,8 +178,8 @@ class Keyring:
         if form != FORMAT:
             raise VersionRefused("security.box_format", f"sealed bytes of unknown format {form}")
         key = self._shared.keys.of_version.get(version)
-        if key is None and self._shared.refresh is not None:
-            self._shared.refresh()
+        if key is None:
+            self.refresh()
             key = self._shared.keys.of_version.get(version)
         if key is None:
             raise VersionRefused(

@@ -83,7 +83,7 @@ def test_help_says_what_each_thing_does(dwctl: Dwctl, command: str) -> None:
 def test_table_is_plain_columns_when_piped_and_whole_as_json(dwctl: Dwctl, node: Node) -> None:
     made = pb.Bucket(
         name="b", owner="o", profile="rs-4-2", objects=1234, bytes=5 << 20, created_unix_ms=1, criticality="normal",
-        stored_as="rs-4-2",
+        stored_as="rs-4-2", encryption="off",
     )  # fmt: skip
     node.answers["ListBuckets"] = pb.ListBucketsReply(buckets=[made])
     names, row = dwctl("bucket", "list").out.splitlines()
@@ -93,7 +93,8 @@ def test_table_is_plain_columns_when_piped_and_whole_as_json(dwctl: Dwctl, node:
     assert document["buckets"] == [
         {
             "name": "b", "owner": "o", "profile": "rs-4-2", "created_unix_ms": 1, "objects": 1234, "bytes": 5 << 20,
-            "tier": "", "criticality": "normal", "allow_fallback": False, "stored_as": "rs-4-2",
+            "tier": "", "criticality": "normal", "allow_fallback": False, "stored_as": "rs-4-2", "compression": 0,
+            "encryption": "off", "named_key": "", "packed_bytes": 0, "stored_bytes": 0,
         }
     ]  # fmt: skip
 
