@@ -124,7 +124,8 @@ def judge(
             moves.append((index, now, home))
             cause = found if cause is None else min(cause, found, key=_ORDER.index)
     away = len(there) < scheme.fragments
-    if row.wanted:
+    takers = len(nodes) - len(world.down) - len(world.leaving)
+    if row.wanted and takers >= parse_scheme(row.wanted).fragments:
         cause = Cause.WEAKER if cause is None else min(cause, Cause.WEAKER, key=_ORDER.index)
     return Verdict(
         cause=cause,

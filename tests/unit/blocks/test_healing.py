@@ -358,3 +358,25 @@ async def test_orphans_are_found_when_others_that_were_noted_went_some_other_way
             clock.hours += 1
             await heal.run(worker)
         assert await heal.fragments() == 0
+
+
+async def test_fallbacks_are_made_good_and_collected_when_their_devices_return(tmp_path: Path) -> None:
+    async with MemoryCluster(tmp_path) as cluster:
+        heal = Heal(cluster)
+        for node in (3, 4, 5, 6):
+            cluster.kill(NodeId(node))
+        policy = Policy(profile="rs-4-2", allow_fallback=True)
+        weak = await heal.store.write(BIG, policy=policy, owner=OWNER, deadline=cluster.soon)
+        heal.catalogue.add(weak)
+        await heal.heal()
+        assert heal.catalogue.rows == {weak.block: weak}, "nothing to be done yet"
+        assert len(heal.queue) == 0, "and nothing waits in the way of what can be done"
+        for node in (3, 4, 5, 6):
+            cluster.revive(NodeId(node))
+        await heal.heal()
+        (row,) = heal.catalogue.rows.values()
+        assert (row.profile, row.not_as_wanted) == ("rs-4-2", False)
+        await heal.run(heal.gc)
+        assert await heal.fragments() == 6
+        assert await heal.get(row) == BIG
+        assert await heal.whole()
