@@ -20,6 +20,8 @@ from dwd.pb.admin.v1 import (
     admin_pb2_grpc,
     consensus_pb2,
     consensus_pb2_grpc,
+    devices_pb2,
+    devices_pb2_grpc,
     heal_pb2,
     heal_pb2_grpc,
     jobs_pb2,
@@ -58,6 +60,8 @@ class AdminClient:
         self.keys = keys_pb2_grpc.KeysStub(channel)
         self.profiles_pb = profiles_pb2
         self.profiles = profiles_pb2_grpc.ProfilesStub(channel)
+        self.devices_pb = devices_pb2
+        self.devices = devices_pb2_grpc.DevicesStub(channel)
         self.jobs_pb = jobs_pb2
         self.jobs = jobs_pb2_grpc.JobsStub(channel)
 

@@ -12,6 +12,7 @@ from dwctl.commands import (
     bucket,
     cluster,
     context,
+    device,
     heal,
     job,
     key,
@@ -21,6 +22,7 @@ from dwctl.commands import (
     object_,
     profile,
     raft,
+    scrub,
     user,
     worker,
 )
@@ -67,8 +69,10 @@ def print_version(*, asked: bool) -> None:
 for group in (
     cluster,
     node,
+    device,
     layout,
     heal,
+    scrub,
     job,
     raft,
     bucket,

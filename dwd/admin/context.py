@@ -9,6 +9,7 @@ from typing import Protocol
 from dwd.base.clock import Clock
 from dwd.base.ids import ClusterId, DeviceId, NodeId
 from dwd.blocks.healing import HealParts
+from dwd.blocks.scrub_worker import ScrubWorker
 from dwd.blocks.topology import Topology
 from dwd.jobs.book import JobBook
 from dwd.meta.client import MetaClient
@@ -39,6 +40,12 @@ class DeviceReport:
     free: int
     total: int
     fragments: int
+    read_only: str = ""
+    """Why nothing can be written to it."""
+    rebuilding: bool = False
+    """It is out of service because its index is being made anew."""
+    reserve: int = 0
+    errors: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,7 @@ class AdminContext:
     blocks: BlockReports
     healing: HealParts
     topology: Topology
+    scrub: ScrubWorker
     jobs: JobBook
     channels: Channels
     workers: WorkerRunner

@@ -8,6 +8,7 @@ from dwd.admin.context import DeviceReport, Exposure
 from dwd.base.clock import Clock
 from dwd.base.errors import DwError
 from dwd.base.ids import DeviceId, GroupId
+from dwd.blocks.device_facts import DeviceState
 from dwd.blocks.service import LocalFragments
 from dwd.blocks.topology import Topology
 from dwd.blocks.walker import Walker
@@ -56,6 +57,10 @@ class NodeBlockReports:
                     free=found.available_bytes if found is not None else 0,
                     total=found.total_bytes if found is not None else 0,
                     fragments=found.fragments if found is not None else 0,
+                    read_only=device.read_only,
+                    rebuilding=found is not None and found.state is DeviceState.REBUILDING,
+                    reserve=found.reserve_bytes if found is not None else 0,
+                    errors=found.errors if found is not None else 0,
                 )
             )
         return tuple(reports)

@@ -20,6 +20,7 @@ NODE_SERVICES = ("/dwd.raft.", "/dwd.meta.", "/dwd.blocks.")
 OPERATOR_SERVICES = "/dwd.admin."
 ADMIN_PREFIX = "/dwd.admin.v1.Admin/"
 CONSENSUS_PREFIX = "/dwd.admin.v1.Consensus/"
+DEVICES_PREFIX = "/dwd.admin.v1.Devices/"
 HEALING_PREFIX = "/dwd.admin.v1.Healing/"
 BETWEEN_NODES = frozenset(ADMIN_PREFIX + name for name in ("NodeStatus", "ListWorkers", "SetWorker")) | frozenset(
     CONSENSUS_PREFIX + name
@@ -34,7 +35,10 @@ BETWEEN_NODES = frozenset(ADMIN_PREFIX + name for name in ("NodeStatus", "ListWo
     )
 )
 BETWEEN_NODES |= frozenset(HEALING_PREFIX + name for name in ("HealStatus", "ListRepairs", "RetryRepairs"))
-NOT_FOR_OPERATORS = frozenset(CONSENSUS_PREFIX + name for name in ("PrepareRecovery", "CommitRecovery"))
+BETWEEN_NODES |= frozenset(DEVICES_PREFIX + name for name in ("ListDevices", "OrderScrub"))
+NOT_FOR_OPERATORS = frozenset(CONSENSUS_PREFIX + name for name in ("PrepareRecovery", "CommitRecovery")) | frozenset(
+    {DEVICES_PREFIX + "OrderScrub"}
+)
 OPEN_TO_JOINERS = frozenset({ADMIN_PREFIX + "Join"})
 
 

@@ -18,10 +18,14 @@ from dwd.blocks.verify_job import VerifyKind
 from dwd.jobs.book import JobBook
 from dwd.jobs.kinds import JobKind
 from dwd.jobs.runner import JobRunner
+from dwd.lifecycle.device_drain import DeviceDrainKind, DeviceUndrainKind
+from dwd.lifecycle.device_facts import DeviceFleet
+from dwd.lifecycle.device_retire import DeviceRetireKind
 from dwd.lifecycle.drain import DrainKind, UndrainKind
 from dwd.lifecycle.gather import Survey
 from dwd.lifecycle.remove import RemoveKind
 from dwd.lifecycle.replace import ReplaceKind
+from dwd.lifecycle.scrub import ScrubKind
 from dwd.meta.client import MetaClient
 from dwd.node.keyring_job import RotateKind
 from dwd.node.surroundings import Surroundings
@@ -39,6 +43,7 @@ class KindParts:
     recount: Recount
     found: Reports
     survey: Survey
+    devices: DeviceFleet
     store: ErasureBlockStore
     topology: Topology
     reencode_bytes_per_second: int
@@ -58,6 +63,10 @@ def job_kinds(around: Surroundings, parts: KindParts) -> tuple[JobKind, ...]:
             clock=parts.clock,
             bytes_per_second=parts.reencode_bytes_per_second,
         ),
+        DeviceDrainKind(parts.survey),
+        DeviceUndrainKind(parts.survey),
+        DeviceRetireKind(parts.survey),
+        ScrubKind(parts.meta, parts.devices),
         RotateKind(node=around.identity.node_id, meta=parts.meta, ring=around.keyring, clock=parts.clock),
     )
 

@@ -12,6 +12,7 @@ import structlog
 from dwd.admin.context import AdminContext
 from dwd.admin.http import AdminHttp
 from dwd.admin.rpc.consensus import ConsensusServicer
+from dwd.admin.rpc.devices import DevicesServicer
 from dwd.admin.rpc.healing import HealingServicer
 from dwd.admin.rpc.jobs import JobsServicer
 from dwd.admin.rpc.keys import KeysServicer
@@ -75,6 +76,7 @@ class Listeners:
             )
             stack.callback(metadata.client.view.watch(keeper.refresh))
             keeper.refresh()
+            network.server.add(DevicesServicer(admin_context).register)
             admin_tls = tls_for("admin", settings.tls.admin_certificate, settings.tls.admin_key)
             s3_tls = tls_for("s3", settings.tls.s3_certificate, settings.tls.s3_key)
             for tls in (admin_tls, s3_tls):
@@ -128,6 +130,7 @@ def _admin_context(
         blocks=upkeep.reports,
         healing=upkeep.healing,
         topology=upkeep.topology,
+        scrub=upkeep.scrub,
         jobs=upkeep.jobs.book,
         channels=network.channels,
         workers=upkeep.workers,

@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from dwd.base.ids import NodeId
+from dwd.blocks.core.scrubbing import PERIOD_DAYS_DEFAULT, PERIOD_SETTING, period_days
 from dwd.blocks.findings import Findings, FindingWorker
 from dwd.blocks.fragments import FragmentRouter
 from dwd.blocks.gc import GcOptions, GcWorker, LeftoverWorker
@@ -22,17 +23,21 @@ from dwd.blocks.recount import Recount
 from dwd.blocks.repair_worker import ReportWorker
 from dwd.blocks.rpc.client import RemoteFragments
 from dwd.blocks.rpc.server import FragmentServer
+from dwd.blocks.sample import SampleWorker
+from dwd.blocks.scrub_worker import ScrubWorker
 from dwd.blocks.store import ErasureBlockStore, StoreOptions
 from dwd.blocks.upkeep import CompactionWorker, IndexWorker
 from dwd.jobs.runner import JobRunner
 from dwd.jobs.sweep import FenceSweeper
 from dwd.lifecycle.gather import Survey
+from dwd.lifecycle.rpc.devices import GrpcDeviceFleet
 from dwd.lifecycle.rpc.fleet import GrpcFleet
 from dwd.meta.catalogue import ClientCatalogue
 from dwd.meta.core.control.rows import NodeAddresses
 from dwd.meta.core.control.state import Part
 from dwd.meta.rpc.audits import GrpcAudits
 from dwd.meta.rpc.leaderships import GrpcLeaderships
+from dwd.meta.view import ControlView
 from dwd.meta.workers.checkpoint import CheckpointWorker
 from dwd.meta.workers.deletion import DeletionWorker
 from dwd.meta.workers.leaderships import LeadershipWorker
@@ -67,6 +72,7 @@ WOKEN_BY_CONTROL = ("node.announce", "blocks.walk", "blocks.layout", "blocks.fen
 """Workers that look again at once when control changed."""
 PACES = {
     "jobs.runner": PACE_FULL,
+    "blocks.scrub": PACE_FULL,
     "meta.membership": PACE_FULL,
     "meta.liveness": PACE_FULL,
     "meta.checkpoint": PACE_FULL,
@@ -92,6 +98,7 @@ class Upkeep:
     healing: HealParts
     reports: NodeBlockReports
     findings: Findings
+    scrub: ScrubWorker
     jobs: NodeJobs
     workers: WorkerRunner
 
@@ -130,15 +137,13 @@ class Upkeep:
                 topology=topology,
                 clock=around.clock,
             )
-            parts = KindParts(
-                meta=metadata.client,
+            parts = _parts(around, network, metadata, topology, store, router)
+            findings = Findings()
+            scrub = ScrubWorker(
+                local=storage.fragments,
+                findings=findings,
+                period_days=partial(_scrub_days, metadata.client.view),
                 clock=around.clock,
-                recount=Recount(topology=topology, fragments=router, clock=around.clock),
-                found=store.reports,
-                survey=_survey(around, network, metadata, topology),
-                store=store,
-                topology=topology,
-                reencode_bytes_per_second=around.settings.repair.bytes_per_second,
             )
             tasks = await stack.enter_async_context(Tasks("workers", lambda _name, error: around.on_fatal(error)))
             yield cls(
@@ -152,7 +157,8 @@ class Upkeep:
                 catalogue=catalogue,
                 healing=healing,
                 reports=reports,
-                findings=Findings(),
+                findings=findings,
+                scrub=scrub,
                 jobs=await stack.enter_async_context(NodeJobs.open(around, parts)),
                 workers=WorkerRunner(tasks, around.clock, around.rng),
             )
@@ -162,7 +168,7 @@ class Upkeep:
         here. Each one that belongs to a leader rests on the other nodes.
         """
         for worker in self._local_workers():
-            self.workers.add(worker)
+            self.workers.add(worker, pace=PACES.get(worker.name, PACE_DEFAULT))
         view = self.metadata.client.view
 
         def begin() -> None:
@@ -204,6 +210,7 @@ class Upkeep:
             self.storage.keeper,
             IndexWorker(local),
             CompactionWorker(local, self.findings.add),
+            self.scrub,
             TrimWorker(),
         )
 
@@ -270,6 +277,15 @@ class Upkeep:
             self.healing.walker,
             self.healing.worker,
             LedgerWorker(self.healing.ledger, clock),
+            SampleWorker(
+                catalogue=self.catalogue,
+                topology=self.topology,
+                fragments=self.router,
+                reports=self.store.reports,
+                period_days=partial(_scrub_days, view),
+                clock=clock,
+                rng=self.around.rng,
+            ),
             FindingWorker(
                 findings=self.findings,
                 local=self.storage.fragments,
@@ -305,3 +321,31 @@ class Upkeep:
 def _survey(around: Surroundings, network: Network, metadata: Metadata, topology: ControlTopology) -> Survey:
     fleet = GrpcFleet(around.identity.node_id, network.channels, metadata.client.view)
     return Survey(meta=metadata.client, topology=topology, fleet=fleet, clock=around.clock)
+
+
+def _scrub_days(view: ControlView) -> float:
+    topology = view.topology_or_none()
+    if topology is None:
+        return PERIOD_DAYS_DEFAULT
+    return period_days(topology.setting(PERIOD_SETTING), tier_of(topology))
+
+
+def _parts(
+    around: Surroundings,
+    network: Network,
+    metadata: Metadata,
+    topology: ControlTopology,
+    store: ErasureBlockStore,
+    router: FragmentRouter,
+) -> KindParts:
+    return KindParts(
+        meta=metadata.client,
+        clock=around.clock,
+        recount=Recount(topology=topology, fragments=router, clock=around.clock),
+        found=store.reports,
+        survey=_survey(around, network, metadata, topology),
+        devices=GrpcDeviceFleet(around.identity.node_id, network.channels),
+        store=store,
+        topology=topology,
+        reencode_bytes_per_second=around.settings.repair.bytes_per_second,
+    )

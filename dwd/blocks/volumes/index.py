@@ -146,6 +146,14 @@ class FragmentIndex:
             ).fetchall()
             return [_entry(row) for row in rows]
 
+    def verify_volume(self, segment: int) -> None:
+        """That a volume's fragments are as many as were counted when they came and went. Raises IndexDamaged."""
+        with self._using():
+            row: Any = self._db.execute("SELECT count(*) FROM fragments WHERE segment = ?", (segment,)).fetchone()
+            use = self._known().get(segment, _EMPTY)
+        if row[0] != use.fragments:
+            raise IndexDamaged("blocks.index_damaged", f"volume {segment}: {row[0]} of {use.fragments} fragments")
+
     def checkpoint(self) -> Checkpoint | None:
         """None: nothing was ever stored."""
         with self._using():
@@ -195,6 +203,10 @@ class FragmentIndex:
         """What lives in each volume that holds anything."""
         with self._using():
             return dict(self._known())
+
+    def holds_anything(self) -> bool:
+        with self._using():
+            return bool(self._known())
 
     def close(self) -> None:
         with self._using():

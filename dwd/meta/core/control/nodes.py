@@ -214,7 +214,8 @@ def set_device_state(control: Control, command: SetDeviceState, at: At) -> Recei
     if command.state is DeviceState.DRAINING:
         raise InvalidArgument("meta.device_state", "draining is wished for, not reported: SetDeviceDraining")
     known = _require_device(control, command.device)
-    if known[1] in FINAL_STATES and known[1] != command.state:
+    retiring = known[1] == DeviceState.LOST and command.state is DeviceState.RETIRED
+    if known[1] in FINAL_STATES and known[1] != command.state and not retiring:
         raise Conflict("meta.device_gone", "the device was given up; what comes back must join as a new one")
     if known[1] != command.state:
         control.tx.run(
