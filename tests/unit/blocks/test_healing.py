@@ -370,7 +370,7 @@ async def test_fallbacks_are_made_good_and_collected_when_their_devices_return(t
         heal.catalogue.add(weak)
         await heal.heal()
         assert heal.catalogue.rows == {weak.block: weak}, "nothing to be done yet"
-        assert len(heal.queue) == 0, "and nothing waits in the way of what can be done"
+        assert not heal.queue.parked, "and it takes no place among what can be done"
         for node in (3, 4, 5, 6):
             cluster.revive(NodeId(node))
         await heal.heal()
