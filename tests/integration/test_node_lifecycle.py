@@ -77,9 +77,7 @@ def test_a_dead_node_is_replaced_by_a_new_one(make_cluster: Callable[..., Cluste
         fresh.dwd("join", "-", "--json", stdin=token + "\n").good()
         with fresh.daemon() as daemon:
             fresh.wait_ready(daemon)
-            until(
-                "its device is there", lambda: sum(d["state"] == "active" for d in cluster.status()["devices"]) == 6
-            )
+            until("its device is there", lambda: sum(d["state"] == "active" for d in cluster.status()["devices"]) == 6)
             cluster.act("kill", "n5")
             until("n5 is down", lambda: state_of(cluster, "n5") == "down", seconds=60)
             node_job(cluster, "replace", "n5", "fresh").good()
