@@ -22,15 +22,12 @@ import structlog
 
 from dwd.base.blocks import StoredBlock
 from dwd.base.clock import Clock
-from dwd.base.errors import Corrupt, NotFound, Unavailable
-from dwd.base.ids import BlockId, DeviceId, hex_id, stamp_of
+from dwd.base.errors import Unavailable
+from dwd.base.ids import BlockId, DeviceId, Stamp, hex_id, stamp_of
 from dwd.base.limits import ORPHAN_GRACE_SECONDS
-from dwd.blocks.device import Device
-from dwd.blocks.device_facts import DeviceState
 from dwd.blocks.fragments import CopyKey
 from dwd.blocks.ports import Owner
 from dwd.blocks.reading import locations
-from dwd.blocks.service import LocalFragments
 from dwd.blocks.topology import Topology
 from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.observability import metrics
@@ -53,6 +50,27 @@ class BlockOwner(Protocol):
         ...
 
 
+class SweptDevice(Protocol):
+    """An open device here."""
+
+    @property
+    def id(self) -> DeviceId: ...
+
+    async def aged(self, after: FragmentKey, limit: int, before: Stamp) -> list[tuple[CopyKey, Owner | None]]:
+        """A page of the fragments after `after` whose blocks were made before `before`, with the owners written beside
+        them; None: that cannot be read.
+        """
+        ...
+
+    async def delete_copies(self, copies: Sequence[CopyKey]) -> None: ...
+
+
+class SweptDevices(Protocol):
+    """Those of this node."""
+
+    def devices(self) -> Sequence[SweptDevice]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanOptions:
     grace_seconds: float = ORPHAN_GRACE_SECONDS
@@ -69,7 +87,7 @@ class OrphanWorker:
     def __init__(
         self,
         *,
-        local: LocalFragments,
+        local: SweptDevices,
         owner: BlockOwner,
         topology: Topology,
         clock: Clock,
@@ -93,23 +111,16 @@ class OrphanWorker:
     async def work(self) -> Progress:
         busy = False
         for device in self._local.devices():
-            if device.state is DeviceState.OPEN:
-                busy |= await self._sweep(device)
+            busy |= await self._sweep(device)
         return Progress.BUSY if busy else Progress.IDLE
 
-    async def _sweep(self, device: Device) -> bool:
+    async def _sweep(self, device: SweptDevice) -> bool:
         """One page of old fragments of a device; True: there are more."""
-        volumes, options = device.volumes, self._options
-        await volumes.flush()
-        before = stamp_of(max(0, self._clock.unix_ms() - int(options.grace_seconds * 1000))).to_bytes(8)
+        options = self._options
+        before = stamp_of(max(0, self._clock.unix_ms() - int(options.grace_seconds * 1000)))
         after = self._after.get(device.id, FragmentKey(BlockId(b""), 0))
-        page = await volumes.run(lambda: volumes.index.page(after, options.page, before))
-        owners: dict[CopyKey, Owner] = {}
-        for key, place in page:
-            try:
-                owners[CopyKey(key, place.copy)] = (await device.get(key, 0, 0)).head.owner
-            except (NotFound, Corrupt):
-                continue
+        page = await device.aged(after, options.page, before)
+        owners = {copy: owner for copy, owner in page if owner is not None}
         asked_at = self._clock.monotonic()
         rows = await self._owner.rows(
             tuple({copy.key.block: (copy.key.block, owner) for copy, owner in owners.items()}.values()),
@@ -122,7 +133,7 @@ class OrphanWorker:
         if len(page) < options.page:
             self._after.pop(device.id, None)
             return False
-        self._after[device.id] = page[-1][0]
+        self._after[device.id] = page[-1][0].key
         return True
 
     def _is_named(self, device: DeviceId, key: FragmentKey, row: StoredBlock | None) -> bool:
@@ -133,7 +144,7 @@ class OrphanWorker:
         except Unavailable:  # a layout that is not known here (yet): nothing is certain
             return True
 
-    async def _remove(self, device: Device, disowned: Sequence[CopyKey], asked_at: float) -> None:
+    async def _remove(self, device: SweptDevice, disowned: Sequence[CopyKey], asked_at: float) -> None:
         """`asked_at`: the answers are not older."""
         grace = self._options.grace_seconds
         now = self._clock.monotonic()

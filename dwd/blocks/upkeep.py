@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from dwd.base.ids import DeviceId
+from dwd.base.errors import Corrupt, NotFound
+from dwd.base.ids import DeviceId, Stamp
 from dwd.blocks.device import Device
 from dwd.blocks.device_facts import DeviceState
+from dwd.blocks.fragments import CopyKey
+from dwd.blocks.ports import Owner
 from dwd.blocks.service import LocalFragments
 from dwd.blocks.volumes.compaction import Compaction, sparse_volume
 from dwd.blocks.volumes.fragment import FragmentKey
@@ -74,6 +77,43 @@ class CompactionWorker:
             self._under_way[device.id] = volumes, compaction
             _COMPACTED.add(moved)
         return True
+
+
+class SweptHere:
+    """The devices of this node, as the orphan sweep sees them."""
+
+    def __init__(self, local: LocalFragments) -> None:
+        self._local = local
+
+    def devices(self) -> list[SweptVolumes]:
+        return [SweptVolumes(device) for device in self._local.devices() if device.state is DeviceState.OPEN]
+
+
+class SweptVolumes:
+    """Implements `dwd.blocks.orphans.SweptDevice`."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    @property
+    def id(self) -> DeviceId:
+        return self._device.id
+
+    async def aged(self, after: FragmentKey, limit: int, before: Stamp) -> list[tuple[CopyKey, Owner | None]]:
+        volumes = self._device.volumes
+        await volumes.flush()
+        page = await volumes.run(lambda: volumes.index.page(after, limit, before.to_bytes(8)))
+        found: list[tuple[CopyKey, Owner | None]] = []
+        for key, place in page:
+            try:
+                owner: Owner | None = (await self._device.get(key, 0, 0)).head.owner
+            except (NotFound, Corrupt):
+                owner = None
+            found.append((CopyKey(key, place.copy), owner))
+        return found
+
+    async def delete_copies(self, copies: Sequence[CopyKey]) -> None:
+        await self._device.delete_copies(copies)
 
 
 def open_volumes(local: LocalFragments) -> list[Volumes]:

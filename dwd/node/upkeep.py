@@ -26,7 +26,7 @@ from dwd.blocks.rpc.server import FragmentServer
 from dwd.blocks.sample import SampleWorker
 from dwd.blocks.scrub_worker import ScrubWorker
 from dwd.blocks.store import ErasureBlockStore, StoreOptions
-from dwd.blocks.upkeep import CompactionWorker, IndexWorker
+from dwd.blocks.upkeep import CompactionWorker, IndexWorker, SweptHere
 from dwd.jobs.runner import JobRunner
 from dwd.jobs.sweep import FenceSweeper
 from dwd.lifecycle.gather import Survey
@@ -309,7 +309,7 @@ class Upkeep:
             ),
             LeftoverWorker(leftovers=self.store.leftovers, fragments=self.router, clock=clock),
             OrphanWorker(
-                local=self.storage.fragments,
+                local=SweptHere(self.storage.fragments),
                 owner=MetaBlockOwner(self.metadata.client, self.catalogue),
                 topology=self.topology,
                 clock=clock,

@@ -26,6 +26,7 @@ from dwd.blocks.reencode import Reencoder
 from dwd.blocks.repair import DEAD_AFTER_MS, Outcome, Repairer
 from dwd.blocks.repair_worker import RepairWorker, ReportWorker
 from dwd.blocks.topology import DeviceHealth
+from dwd.blocks.upkeep import SweptHere
 from dwd.blocks.volumes.fragment import FragmentKey
 from dwd.blocks.walker import Walker
 from dwd.meta.core.shard.rows import OwnedBlock
@@ -222,7 +223,7 @@ async def test_orphans_go_only_when_disowned_twice_a_grace_apart(tmp_path: Path)
         orphan = await heal.store.write(BIG, policy=Policy(profile="rs-4-2"), owner=OWNER, deadline=cluster.soon)
         workers = [
             OrphanWorker(
-                local=service, owner=CatalogueOwner(heal.catalogue), clock=cluster.clock,
+                local=SweptHere(service), owner=CatalogueOwner(heal.catalogue), clock=cluster.clock,
                 topology=NodeTopology(cluster.topology, NODE),
                 options=OrphanOptions(grace_seconds=0.0),
             )
@@ -347,7 +348,7 @@ async def test_orphans_are_found_when_others_that_were_noted_went_some_other_way
         (device,) = locations(heal.repairer._topology, orphan).values()
         clock = LaterClock()
         worker = OrphanWorker(
-            local=cluster.wire.services[cluster.topology.views[device].node],
+            local=SweptHere(cluster.wire.services[cluster.topology.views[device].node]),
             owner=CatalogueOwner(heal.catalogue),
             topology=NodeTopology(cluster.topology, NODE),
             clock=clock,

@@ -10,8 +10,10 @@ import pytest
 from dwd.base.blocks import Handoff
 from dwd.base.errors import Busy, Conflict, DwError, InvalidArgument, NotFound
 from dwd.base.ids import DeviceId, LayoutEpoch, LogIndex, Stamp, stamp_of
+from dwd.meta.core.shard.blocks import FIRST_NAMED_MS_MAX
 from dwd.meta.core.shard.commands import (
     AckGc,
+    AdvanceBlocks,
     CopyInsideShard,
     DeleteObject,
     Drain,
@@ -261,6 +263,25 @@ def test_repair_queue_follows_block_rows_when_they_change(shard: Group) -> None:
     with pytest.raises(NotFound):
         shard.send(UpdateBlock(old=block(7), new=block(7)))
     assert [b.stored for b in shard.ask(FindBlocks(blocks=(block(7).block, block(2).block))).blocks] == [block(2)]
+
+
+def test_repair_is_refused_when_its_fragments_were_written_too_long_ago(shard: Group) -> None:
+    """Else whoever removes strays could remove what a row is about to name."""
+    shard.send(put("k", inline=None, blocks=(block(1, missing=(2,)),), size=100))
+    old, made = block(1, missing=(2,)), stamp_of(shard.now_ms)
+    shard.now_ms += FIRST_NAMED_MS_MAX + 1
+    with pytest.raises(Conflict, match="too long ago"):
+        shard.send(UpdateBlock(old=old, new=block(1), made=made))
+    shard.send(UpdateBlock(old=old, new=block(1), made=stamp_of(shard.now_ms)))
+    assert shard.ask(RepairPage()).blocks == ()
+
+
+def test_rows_advance_together_but_for_those_that_changed(shard: Group) -> None:
+    shard.send(put("k", inline=None, blocks=(block(1), block(2), block(3, missing=(0,))), size=300))
+    stale = replace(block(2), layout_epoch=LayoutEpoch(7))
+    command = AdvanceBlocks(blocks=(block(1), stale, block(3, missing=(0,)), block(9)), layout_epoch=LayoutEpoch(2))
+    assert shard.send(command).count == 1
+    assert [(e.epoch, e.blocks) for e in shard.ask(GetCounts()).epochs] == [(1, 2), (2, 1)]
 
 
 def test_feed_names_latest_state_of_each_key_in_log_order(shard: Group) -> None:
