@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -133,7 +132,7 @@ def test_nothing_lies_open_and_keys_are_nowhere_after_a_rotation(s3: Any, client
     needles = (MARK, KEY, KEY.hex().encode(), secret)
     found = []
     for path in Path(clients.cluster.root).glob("n*/**/*"):
-        if path.is_file() and path.suffix != ".json" and path.stat().st_size:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                found += [(path.name, needle[:12]) for needle in needles if data.find(needle) >= 0]
+        if path.is_file() and path.suffix != ".json":
+            data = path.read_bytes()
+            found += [(path.name, needle[:12]) for needle in needles if needle in data]
     assert found == []
