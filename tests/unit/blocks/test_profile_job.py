@@ -170,11 +170,21 @@ class Job:
     def conclude(self, result: str) -> None:
         self.results.append(result)
 
-    async def to_the_end(self) -> None:
-        while self.step < len(self.plan.steps):
-            await self.bench.kind.run(self)  # type: ignore[arg-type]
-            self.step, self.cursor = self.step + 1, b""
-        await self.bench.kind.verify(self)  # type: ignore[arg-type]
+    async def to_the_end(self, *, tries: int = 20) -> None:
+        """What may pass is tried again, as runners do: the machine may be busy."""
+        while True:
+            try:
+                while self.step < len(self.plan.steps):
+                    await self.bench.kind.run(self)  # type: ignore[arg-type]
+                    self.step, self.cursor = self.step + 1, b""
+                await self.bench.kind.verify(self)  # type: ignore[arg-type]
+            except DwError as error:
+                tries -= 1
+                if not error.retryable or not tries:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 @asynccontextmanager
@@ -351,7 +361,7 @@ async def test_the_job_waits_with_the_reason_when_devices_are_away(tmp_path: Pat
         for node in (2, 3):
             bench.cluster.kill(NodeId(node), noticed=True)
         with pytest.raises((Busy, Unavailable)):
-            await job.to_the_end()
+            await job.to_the_end(tries=1)
         for node in range(2, 7):
             bench.cluster.revive(NodeId(node))
         await job.to_the_end()
