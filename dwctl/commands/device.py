@@ -39,6 +39,7 @@ def list_(context: ContextOption = None, as_json: JsonFlag = False) -> None:
         Column(name="fragments", rank=2, is_number=True),
         Column(name="errors", rank=1, is_number=True),
         Column(name="last scrub", rank=2),
+        Column(name="avoided by", rank=1),
         "reason",
     )
     rows = [_row(device) for device in sorted(found, key=lambda d: (natural(d.node_name), d.path, d.id))]
@@ -59,8 +60,18 @@ def _row(device: devices_pb2.Device) -> tuple[str, ...]:
         f"{device.fragments:,}" if known else "-",
         str(device.errors) if device.answered else "-",
         when(device.scrub.last_ended_unix_ms) if device.scrub.last_ended_unix_ms else "-",
+        _avoided(device),
         device.reason or "-",
     )
+
+
+def _avoided(device: devices_pb2.Device) -> str:
+    """By which nodes, each by its own experience, and why."""
+    told = []
+    for one in device.avoided:
+        why = [] if one.breaker == "closed" else [f"breaker {one.breaker}"]
+        told.append(f"{one.node_name} ({', '.join([*why, *(['slow'] if one.sluggish else [])])})")
+    return ", ".join(told) or "-"
 
 
 @app.command()

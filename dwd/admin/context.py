@@ -9,6 +9,7 @@ from typing import Protocol
 from dwd.base.clock import Clock
 from dwd.base.ids import ClusterId, DeviceId, NodeId
 from dwd.blocks.healing import HealParts
+from dwd.blocks.latency import Latencies
 from dwd.blocks.scrub_worker import ScrubWorker
 from dwd.blocks.topology import Topology
 from dwd.jobs.book import JobBook
@@ -83,6 +84,8 @@ class AdminContext:
     healing: HealParts
     topology: Topology
     scrub: ScrubWorker
+    latencies: Latencies
+    """How devices have been answering this node."""
     jobs: JobBook
     channels: Channels
     workers: WorkerRunner

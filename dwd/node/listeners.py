@@ -131,6 +131,7 @@ def _admin_context(
         healing=upkeep.healing,
         topology=upkeep.topology,
         scrub=upkeep.scrub,
+        latencies=upkeep.store.latencies,
         jobs=upkeep.jobs.book,
         channels=network.channels,
         workers=upkeep.workers,

@@ -10,6 +10,7 @@ import grpc
 from dwd.admin.context import PEER_SECONDS, AdminContext, DeviceReport
 from dwd.base.errors import DwError, InvalidArgument
 from dwd.base.ids import DeviceId, NodeId, hex_id, parse_hex_id
+from dwd.blocks.core.breaker import BreakerState
 from dwd.blocks.core.scrubbing import (
     DAY_SECONDS,
     PERIOD_DAYS_MAX,
@@ -74,6 +75,15 @@ async def _here(context: AdminContext) -> pb.ListDevicesReply:
             if report.device in states:
                 told.scrub.CopyFrom(_scrub(*states[report.device], period, now_ms))
             reply.devices.append(told)
+    me = topology.node(context.node)
+    for row in topology.devices:
+        standing = context.latencies.standing(row.device)
+        if standing.breaker is not BreakerState.CLOSED or standing.sluggish:
+            avoidance = pb.Avoidance(
+                device=hex_id(row.device), breaker=standing.breaker.value, sluggish=standing.sluggish
+            )
+            avoidance.node_name = me.name if me is not None else hex_id(context.node)
+            reply.avoided.append(avoidance)
     return reply
 
 
@@ -83,6 +93,9 @@ async def _everywhere(context: AdminContext) -> pb.ListDevicesReply:
     replies = await asyncio.gather(*(_ask(context, row.node) for row in topology.nodes))
     heard = {device.id: device for reply in replies if reply is not None for device in reply.devices}
     found = [heard.get(hex_id(row.device)) or _told(topology, row, None) for row in topology.devices]
+    for device in found:
+        for reply in replies:
+            device.avoided.extend(one for one in (reply.avoided if reply else ()) if one.device == device.id)
     found.sort(key=lambda device: (device.node_name, device.path, device.id))
     return pb.ListDevicesReply(devices=found, scrub_period_days=context.scrub.period_days)
 

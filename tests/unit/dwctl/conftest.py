@@ -14,7 +14,7 @@ import pytest
 
 from dwctl import session
 from dwctl.main import main
-from dwd.pb.admin.v1 import admin_pb2, consensus_pb2, jobs_pb2, layout_pb2, profiles_pb2
+from dwd.pb.admin.v1 import admin_pb2, consensus_pb2, devices_pb2, jobs_pb2, layout_pb2, profiles_pb2
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Node:
     layout_pb = layout_pb2
     profiles_pb = profiles_pb2
     jobs_pb = jobs_pb2
+    devices_pb = devices_pb2
 
     cluster = None  # nothing to learn into
 
@@ -46,6 +47,10 @@ class Node:
 
     @property
     def profiles(self) -> Node:
+        return self
+
+    @property
+    def devices(self) -> Node:
         return self
 
     @property

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64wd/admin/v1/devices.proto\x12\x0c\x64wd.admin.v1\"#\n\x12ListDevicesRequest\x12\r\n\x05local\x18\x01 \x01(\x08\"T\n\x10ListDevicesReply\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.dwd.admin.v1.Device\x12\x19\n\x11scrub_period_days\x18\x02 \x01(\x01\"\xcd\x02\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x11\n\tnode_name\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06weight\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04rack\x18\x08 \x01(\t\x12\x12\n\nused_bytes\x18\t \x01(\x04\x12\x12\n\nfree_bytes\x18\n \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x04\x12\x15\n\rreserve_bytes\x18\x0c \x01(\x04\x12\x11\n\tfragments\x18\r \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x0e \x01(\x04\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x10\n\x08\x64raining\x18\x10 \x01(\x08\x12\x10\n\x08\x61nswered\x18\x11 \x01(\x08\x12\"\n\x05scrub\x18\x12 \x01(\x0b\x32\x13.dwd.admin.v1.Scrub\"\xcd\x02\n\x05Scrub\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07running\x18\x02 \x01(\x08\x12\x15\n\rbegan_unix_ms\x18\x03 \x01(\x03\x12\x12\n\ndone_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x11\n\tfragments\x18\x06 \x01(\x04\x12\r\n\x05\x66ound\x18\x07 \x01(\x04\x12\r\n\x05order\x18\x08 \x01(\t\x12\x12\n\nfull_speed\x18\t \x01(\x08\x12\x18\n\x10\x62ytes_per_second\x18\n \x01(\x01\x12\x14\n\x0c\x65nds_unix_ms\x18\x0b \x01(\x03\x12\x1a\n\x12last_ended_unix_ms\x18\x0c \x01(\x03\x12\x12\n\nlast_bytes\x18\r \x01(\x04\x12\x16\n\x0elast_fragments\x18\x0e \x01(\x04\x12\x12\n\nlast_found\x18\x0f \x01(\x04\x12\x12\n\nlast_order\x18\x10 \x01(\t\"%\n\x15SetScrubPeriodRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x01\"#\n\x13SetScrubPeriodReply\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x01\"W\n\x11OrderScrubRequest\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\x12\x12\n\nfull_speed\x18\x03 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x01(\x08\x32\x83\x02\n\x07\x44\x65vices\x12O\n\x0bListDevices\x12 .dwd.admin.v1.ListDevicesRequest\x1a\x1e.dwd.admin.v1.ListDevicesReply\x12X\n\x0eSetScrubPeriod\x12#.dwd.admin.v1.SetScrubPeriodRequest\x1a!.dwd.admin.v1.SetScrubPeriodReply\x12M\n\nOrderScrub\x12\x1f.dwd.admin.v1.OrderScrubRequest\x1a\x1e.dwd.admin.v1.ListDevicesReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64wd/admin/v1/devices.proto\x12\x0c\x64wd.admin.v1\"#\n\x12ListDevicesRequest\x12\r\n\x05local\x18\x01 \x01(\x08\"~\n\x10ListDevicesReply\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.dwd.admin.v1.Device\x12\x19\n\x11scrub_period_days\x18\x02 \x01(\x01\x12(\n\x07\x61voided\x18\x03 \x03(\x0b\x32\x17.dwd.admin.v1.Avoidance\"Q\n\tAvoidance\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x0f\n\x07\x62reaker\x18\x03 \x01(\t\x12\x10\n\x08sluggish\x18\x04 \x01(\x08\"\xf7\x02\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x11\n\tnode_name\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06weight\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04rack\x18\x08 \x01(\t\x12\x12\n\nused_bytes\x18\t \x01(\x04\x12\x12\n\nfree_bytes\x18\n \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x04\x12\x15\n\rreserve_bytes\x18\x0c \x01(\x04\x12\x11\n\tfragments\x18\r \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x0e \x01(\x04\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x10\n\x08\x64raining\x18\x10 \x01(\x08\x12\x10\n\x08\x61nswered\x18\x11 \x01(\x08\x12\"\n\x05scrub\x18\x12 \x01(\x0b\x32\x13.dwd.admin.v1.Scrub\x12(\n\x07\x61voided\x18\x13 \x03(\x0b\x32\x17.dwd.admin.v1.Avoidance\"\xcd\x02\n\x05Scrub\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07running\x18\x02 \x01(\x08\x12\x15\n\rbegan_unix_ms\x18\x03 \x01(\x03\x12\x12\n\ndone_bytes\x18\x04 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x04\x12\x11\n\tfragments\x18\x06 \x01(\x04\x12\r\n\x05\x66ound\x18\x07 \x01(\x04\x12\r\n\x05order\x18\x08 \x01(\t\x12\x12\n\nfull_speed\x18\t \x01(\x08\x12\x18\n\x10\x62ytes_per_second\x18\n \x01(\x01\x12\x14\n\x0c\x65nds_unix_ms\x18\x0b \x01(\x03\x12\x1a\n\x12last_ended_unix_ms\x18\x0c \x01(\x03\x12\x12\n\nlast_bytes\x18\r \x01(\x04\x12\x16\n\x0elast_fragments\x18\x0e \x01(\x04\x12\x12\n\nlast_found\x18\x0f \x01(\x04\x12\x12\n\nlast_order\x18\x10 \x01(\t\"%\n\x15SetScrubPeriodRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x01\"#\n\x13SetScrubPeriodReply\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x01\"W\n\x11OrderScrubRequest\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\x12\x12\n\nfull_speed\x18\x03 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x01(\x08\x32\x83\x02\n\x07\x44\x65vices\x12O\n\x0bListDevices\x12 .dwd.admin.v1.ListDevicesRequest\x1a\x1e.dwd.admin.v1.ListDevicesReply\x12X\n\x0eSetScrubPeriod\x12#.dwd.admin.v1.SetScrubPeriodRequest\x1a!.dwd.admin.v1.SetScrubPeriodReply\x12M\n\nOrderScrub\x12\x1f.dwd.admin.v1.OrderScrubRequest\x1a\x1e.dwd.admin.v1.ListDevicesReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,17 +34,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDEVICESREQUEST']._serialized_start=44
   _globals['_LISTDEVICESREQUEST']._serialized_end=79
   _globals['_LISTDEVICESREPLY']._serialized_start=81
-  _globals['_LISTDEVICESREPLY']._serialized_end=165
-  _globals['_DEVICE']._serialized_start=168
-  _globals['_DEVICE']._serialized_end=501
-  _globals['_SCRUB']._serialized_start=504
-  _globals['_SCRUB']._serialized_end=837
-  _globals['_SETSCRUBPERIODREQUEST']._serialized_start=839
-  _globals['_SETSCRUBPERIODREQUEST']._serialized_end=876
-  _globals['_SETSCRUBPERIODREPLY']._serialized_start=878
-  _globals['_SETSCRUBPERIODREPLY']._serialized_end=913
-  _globals['_ORDERSCRUBREQUEST']._serialized_start=915
-  _globals['_ORDERSCRUBREQUEST']._serialized_end=1002
-  _globals['_DEVICES']._serialized_start=1005
-  _globals['_DEVICES']._serialized_end=1264
+  _globals['_LISTDEVICESREPLY']._serialized_end=207
+  _globals['_AVOIDANCE']._serialized_start=209
+  _globals['_AVOIDANCE']._serialized_end=290
+  _globals['_DEVICE']._serialized_start=293
+  _globals['_DEVICE']._serialized_end=668
+  _globals['_SCRUB']._serialized_start=671
+  _globals['_SCRUB']._serialized_end=1004
+  _globals['_SETSCRUBPERIODREQUEST']._serialized_start=1006
+  _globals['_SETSCRUBPERIODREQUEST']._serialized_end=1043
+  _globals['_SETSCRUBPERIODREPLY']._serialized_start=1045
+  _globals['_SETSCRUBPERIODREPLY']._serialized_end=1080
+  _globals['_ORDERSCRUBREQUEST']._serialized_start=1082
+  _globals['_ORDERSCRUBREQUEST']._serialized_end=1169
+  _globals['_DEVICES']._serialized_start=1172
+  _globals['_DEVICES']._serialized_end=1431
 # @@protoc_insertion_point(module_scope)

@@ -43,22 +43,61 @@ class ListDevicesReply(_message.Message):
 
     DEVICES_FIELD_NUMBER: _builtins.int
     SCRUB_PERIOD_DAYS_FIELD_NUMBER: _builtins.int
+    AVOIDED_FIELD_NUMBER: _builtins.int
     scrub_period_days: _builtins.float
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
+    @_builtins.property
+    def avoided(self) -> _containers.RepeatedCompositeFieldContainer[Global___Avoidance]:
+        """by the node that was asked alone: devices of any node"""
+
     def __init__(
         self,
         *,
         devices: _abc.Iterable[Global___Device] | None = ...,
         scrub_period_days: _builtins.float = ...,
+        avoided: _abc.Iterable[Global___Avoidance] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "scrub_period_days", b"scrub_period_days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoided", b"avoided", "devices", b"devices", "scrub_period_days", b"scrub_period_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDevicesReply: _TypeAlias = ListDevicesReply  # noqa: Y015
+
+@_typing.final
+class Avoidance(_message.Message):
+    """One node's own view of a device that it does not ask as it asks others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
+    SLUGGISH_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    node_name: _builtins.str
+    """who avoids it"""
+    breaker: _builtins.str
+    """"closed", "open", "half-open" """
+    sluggish: _builtins.bool
+    """answers several times as slowly as the others: read last"""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        node_name: _builtins.str = ...,
+        breaker: _builtins.str = ...,
+        sluggish: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "device", b"device", "node_name", b"node_name", "sluggish", b"sluggish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Avoidance: _TypeAlias = Avoidance  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
@@ -82,6 +121,7 @@ class Device(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
     SCRUB_FIELD_NUMBER: _builtins.int
+    AVOIDED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     node: _builtins.str
     node_name: _builtins.str
@@ -105,6 +145,8 @@ class Device(_message.Message):
     """its node did; else the figures are missing"""
     @_builtins.property
     def scrub(self) -> Global___Scrub: ...
+    @_builtins.property
+    def avoided(self) -> _containers.RepeatedCompositeFieldContainer[Global___Avoidance]: ...
     def __init__(
         self,
         *,
@@ -126,10 +168,11 @@ class Device(_message.Message):
         draining: _builtins.bool = ...,
         answered: _builtins.bool = ...,
         scrub: Global___Scrub | None = ...,
+        avoided: _abc.Iterable[Global___Avoidance] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scrub", b"scrub"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "draining", b"draining", "errors", b"errors", "fragments", b"fragments", "free_bytes", b"free_bytes", "id", b"id", "node", b"node", "node_name", b"node_name", "path", b"path", "rack", b"rack", "reason", b"reason", "reserve_bytes", b"reserve_bytes", "scrub", b"scrub", "state", b"state", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "avoided", b"avoided", "draining", b"draining", "errors", b"errors", "fragments", b"fragments", "free_bytes", b"free_bytes", "id", b"id", "node", b"node", "node_name", b"node_name", "path", b"path", "rack", b"rack", "reason", b"reason", "reserve_bytes", b"reserve_bytes", "scrub", b"scrub", "state", b"state", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
