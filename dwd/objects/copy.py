@@ -89,7 +89,9 @@ async def copy(
     row = await bucket_for(context, caller, bucket, deadline=deadline)
     kept = reader.info.headers if headers is None else headers
     same_kind = checksum is None or (reader.info.checksum is not None and reader.info.checksum.kind is checksum)
-    if _shareable(context, source, row, key, reader.info, encryption) and same_kind:
+    onto_itself = headers is None and (source.bucket, source.key) == (bucket, key)  # asked to be encrypted anew
+    shareable = same_kind and not onto_itself and _shareable(context, source, row, key, reader.info, encryption)
+    if shareable:
         return await _share(context, row, key, source, reader, headers, kept, precondition, deadline=deadline)
     whole = reader.info.checksum if same_kind and not _is_composite(reader.info.checksum) else None
     body = ReaderBody(reader, whole)

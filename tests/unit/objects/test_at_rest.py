@@ -244,3 +244,13 @@ async def test_usage_tells_what_is_saved_when_blocks_are_packed(node: ObjectNode
     await node.service.delete(ADMIN, "bkt", "k", deadline=soon())
     left = (await node.meta.read_group(group, GetUsage(bucket="bkt"), deadline=soon())).buckets
     assert [(one.packed, one.stored) for one in left] in ([], [(0, 0)])
+
+
+async def test_an_object_is_encrypted_anew_when_it_is_copied_onto_itself(node: ObjectNode) -> None:
+    await put(node, "k", LARGE)
+    for _ in range(2):
+        await node.service.copy(
+            ADMIN, CopySource(bucket="bkt", key="k"), "bkt", "k", headers=None, encryption=CLUSTER, deadline=soon()
+        )
+        assert (await node.service.head(ADMIN, "bkt", "k", deadline=soon())).encryption == CLUSTER
+        assert await get(node, "k") == LARGE
