@@ -112,7 +112,12 @@ class SampleWorker:
             else:
                 looked.sound[index] = fetched.content
         if len(looked.sound) >= scheme.data:
-            looked.bad.extend(odd_fragments(scheme, looked.sound, row.length, row.crc32c))
+            odd = odd_fragments(scheme, looked.sound, row.length, row.crc32c)
+            if odd is None:
+                _PROVED.add(1, outcome="undecided")
+                _log.error("no choice of a sampled block's fragments gives the block", block=row.block.hex())
+                return False
+            looked.bad.extend(odd)
         if looked.bad:  # whoever deleted or moved the block meanwhile changed its row: the report then comes to nothing
             for index in looked.bad:
                 self._reports.add(row, Owner(bucket=owned.bucket, key=owned.key), index, "sample")
@@ -121,14 +126,21 @@ class SampleWorker:
         return not looked.bad
 
 
-def odd_fragments(scheme: Profile, sound: dict[int, Buffer], length: int, crc: int) -> list[int]:
-    """Which of the fragments, each sound by itself, do not belong to the block of that checksum."""
+def odd_fragments(scheme: Profile, sound: dict[int, Buffer], length: int, crc: int) -> list[int] | None:
+    """Which of the fragments, each sound by itself, do not belong to the block of that checksum. None: it cannot be
+    told, and none of them may be blamed, for a fragment that is blamed is given up.
+    """
     if scheme.kind is Kind.COPIES:
-        return [index for index, content in sound.items() if crc32c(content) != crc]
-    last = dict(sorted(sound.items(), reverse=True)[: scheme.data])  # parity first: that is what nobody reads
-    for chosen in (last, dict(sorted(sound.items())[: scheme.data])):
-        block = b"".join(bytes(part) for part in rebuild(scheme, chosen, range(scheme.data)))[:length]
+        odd = [index for index, content in sound.items() if crc32c(content) != crc]
+        return odd if len(odd) < len(sound) else None
+    order = sorted(sound, reverse=True)  # parity first: that is what nobody reads
+    for without in (None, *order):
+        used = [index for index in order if index != without][: scheme.data]
+        if len(used) < scheme.data:
+            continue
+        parts = rebuild(scheme, {index: sound[index] for index in used}, range(scheme.data))
+        block = b"".join(bytes(part) for part in parts)[:length]
         if crc32c(block) == crc:
             wanted = encode(scheme, block)
             return [index for index, content in sound.items() if bytes(content) != bytes(wanted[index])]
-    return list(sound)
+    return None

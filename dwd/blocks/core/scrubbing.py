@@ -18,8 +18,8 @@ PERIOD_DAYS_MAX = 365.0
 TIER_DAYS = {Tier.HIGH_STAKES: 1.0, Tier.HYPERSCALE: 3.0}
 """What tiers call for; any other tier has the default."""
 DAY_SECONDS = 86_400.0
-TIME_LEFT_SHARE_MIN = 0.05
-"""A pass that is late still takes this share of its period for what is left: late is better than all at once."""
+HURRY_MAX = 20.0
+"""How many times its usual rate a pass goes at most when it is late: late is better than all at once."""
 
 
 def period_days(setting: str, tier: Tier) -> float:
@@ -83,8 +83,11 @@ class ScrubState:
         return now_ms >= self.current.began_ms + int(period_days * DAY_SECONDS * 1000)
 
 
-def rate_of(current: Pass, now_ms: int, period_days: float) -> float:
-    """Bytes a second that the pass needs to end in time."""
-    period = period_days * DAY_SECONDS
+def rate_of(current: Pass, now_ms: int, days: float) -> float:
+    """Bytes a second that the pass needs to end in time; no less than usual, and at most HURRY_MAX times that."""
+    period = days * DAY_SECONDS
+    usual = max(1, current.total_bytes) / period
     left = period - (now_ms - current.began_ms) / 1000
-    return max(1, current.total_bytes - current.done_bytes) / max(left, period * TIME_LEFT_SHARE_MIN)
+    if left <= 0:
+        return HURRY_MAX * usual
+    return min(HURRY_MAX * usual, max(usual, (current.total_bytes - current.done_bytes) / left))
