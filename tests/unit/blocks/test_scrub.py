@@ -162,7 +162,7 @@ def test_a_pass_is_due_a_period_after_the_last_began_and_where_something_is_held
         ("soon", Tier.SMB, 7), ("-1", Tier.SMB, 7), ("nan", Tier.SMB, 7), ("0", Tier.HYPERSCALE, 3),
     ],
 )  # fmt: skip
-def test_the_period_is_what_the_operator_says_else_what_the_tier_calls_for(setting: str, tier: Tier, days: float) -> None:
+def test_the_period_is_what_was_set_else_what_the_tier_calls_for(setting: str, tier: Tier, days: float) -> None:
     assert period_days(setting, tier) == days
 
 
@@ -214,8 +214,8 @@ def test_a_sample_tells_which_fragment_does_not_belong_when_each_is_sound_by_its
     profile, block = parse_profile(scheme), os.urandom(100_001)
     whole = dict(enumerate(bytes(part) for part in encode(profile, block)))
     assert odd_fragments(profile, dict(whole), len(block), crc32c(block)) == []
-    for index in whole:
-        odd = {**whole, index: os.urandom(len(whole[index]))}
+    for index, part in whole.items():
+        odd = {**whole, index: os.urandom(len(part))}
         assert odd_fragments(profile, odd, len(block), crc32c(block)) == [index], index
     if scheme == "rs-4-2":
         three = {**whole, **{index: os.urandom(len(whole[index])) for index in (0, 2, 5)}}
