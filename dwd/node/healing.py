@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dwd.base.clock import Clock
 from dwd.blocks.core.heal_settings import PACE_SETTING, parse_pace
 from dwd.blocks.fragments import FragmentRouter, Purpose
 from dwd.blocks.heal_queue import HealQueue
@@ -22,6 +23,7 @@ from dwd.meta.catalogue import BlockCatalogue
 from dwd.meta.view import ControlView
 from dwd.node.storage import Storage
 from dwd.node.surroundings import Surroundings
+from dwd.observability import metrics
 
 
 @asynccontextmanager
@@ -66,11 +68,27 @@ async def open_healing(
             clock=clock,
             at_once=settings.repair.concurrent_blocks,
         )
+        _measure(walker, queue, clock)
         storage.fragments.pacing.ceiling = float(settings.repair.bytes_per_second)
         yield HealParts(walker=walker, worker=worker, queue=queue, ledger=ledger, pacing=storage.fragments.pacing)
     finally:
         ledger.flush(ledger.take(), clock.unix_ms())
         ledger.close()
+
+
+def _measure(walker: Walker, queue: HealQueue, clock: Clock) -> None:
+    """What dashboards watch, of the shards led here."""
+
+    def age() -> float:
+        oldest = min(walker.counting().exposed.values(), default=0)
+        return max(0.0, (clock.unix_ms() - oldest) / 1000) if oldest else 0.0
+
+    def todo() -> list[tuple[float, dict[str, str | int]]]:
+        return [(float(a.bytes), {"urgency": u.name.lower()}) for u, a in walker.counting().todo.items()]
+
+    metrics.gauge("dwd.blocks.exposed.age", "Age of the oldest block that is one loss from unreadable", "s", age)
+    metrics.gauge("dwd.blocks.heal.todo", "Bytes of fragments to be written, by urgency", "By", todo)
+    metrics.gauge("dwd.blocks.heal.parked", "Blocks that could not be healed", "{block}", lambda: len(queue.parked))
 
 
 def follow_pace(view: ControlView, storage: Storage) -> None:
