@@ -55,7 +55,7 @@ class DrainKind:
         details, mover = details_of(job.plan), self._mover
         node, name = details.node_id, details.name
         if job.step == 0:
-            await self._mark(job, details)
+            await mover.leave(job, details)
             return
         if not await mover.is_standing(node, DRAINING, DRAINED):
             raise Conflict("node.taken_back", f"{name} was taken back or removed meanwhile")
@@ -69,14 +69,6 @@ class DrainKind:
                 await mover.stand(job, node, DRAINED)
             case _:
                 raise InvariantViolation(f"node.drain has no step {job.step}")
-
-    async def _mark(self, job: RunningJob, details: Details) -> None:
-        """Judged again: another node may have begun to leave since this was planned."""
-        row = await self._mover.row(details.node_id)
-        if row is not None and row.standing is NodeStanding.ACTIVE:
-            _ = judged(await self._survey.departure(row, dead=False), force=details.forced)
-        if row is None or row.standing is not DRAINED:
-            await self._mover.stand(job, details.node_id, DRAINING)
 
     async def verify(self, job: RunningJob) -> None:
         details = details_of(job.plan)

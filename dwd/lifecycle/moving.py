@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from dwd.base.errors import Conflict, Unavailable
+from dwd.base.errors import Conflict, SafetyRefused, Unavailable
 from dwd.base.ids import CONTROL_GROUP, DeviceId, NodeId
 from dwd.blocks.core.layout import Layout, encode_layout
 from dwd.blocks.layouts import is_automatic
 from dwd.blocks.topology import DeviceHealth
 from dwd.jobs.kinds import RunningJob
+from dwd.lifecycle.arguments import Details, judged
 from dwd.lifecycle.core.departure import layout_without
 from dwd.lifecycle.core.facts import GroupFacts
 from dwd.lifecycle.gather import Survey
@@ -53,6 +54,31 @@ class Mover:
 
     async def stand(self, job: RunningJob, node: NodeId, standing: NodeStanding) -> None:
         await job.control(SetNodeStanding(node=node, standing=standing))
+
+    async def leave(self, job: RunningJob, details: Details) -> None:
+        """Mark the node first, then judge once more, by a copy of control that has the mark: of two nodes that begin
+        to leave at once, the later one sees both. Raises SafetyRefused, and then it is active again.
+        """
+        node = details.node_id
+        row = await self.row(node)
+        if row is None:
+            raise Conflict("node.gone", f"{details.name} was removed meanwhile")
+        if row.standing is NodeStanding.ACTIVE:
+            await self.stand(job, node, NodeStanding.DRAINING)
+        while self._looks_active(node):
+            await job.report(blocker="this node's copy of control is behind")
+            await job.wait(POLL_SECONDS)
+        successor = None if details.successor_id is None else await self.row(details.successor_id)
+        departure = await self._survey.departure(row, dead=details.dead, successor=successor)
+        try:
+            _ = judged(departure, force=details.forced)
+        except SafetyRefused:
+            await self.stand(job, node, NodeStanding.ACTIVE)
+            raise
+
+    def _looks_active(self, node: NodeId) -> bool:
+        row = self._survey.meta.view.topology().node(node)
+        return row is None or row.standing is NodeStanding.ACTIVE
 
     async def move_votes(self, job: RunningJob, node: NodeId, *, name: str, everything: bool = False) -> None:
         """Until no group has a member there; of control the copy that every node has may stay, unless `everything` is

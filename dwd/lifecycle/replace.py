@@ -79,7 +79,9 @@ class ReplaceKind:
         node, name = details.node_id, details.name
         match job.step:
             case 0:
-                await self._mark(job, details)
+                await mover.leave(job, details)
+                if details.dead:
+                    await give_up_devices(job, mover, details)
             case 1:
                 await mover.place_without(job, node, successor=details.successor_id)
             case 2:
@@ -92,19 +94,6 @@ class ReplaceKind:
                 await mover.move_votes(job, node, name=name, everything=True)
             case _:
                 raise InvariantViolation(f"node.replace has no step {job.step}")
-
-    async def _mark(self, job: RunningJob, details: Details) -> None:
-        """Judged again, as for a drain."""
-        row = await self._mover.row(details.node_id)
-        if row is None:
-            raise Conflict("node.gone", f"{details.name} was removed meanwhile")
-        if row.standing is NodeStanding.ACTIVE:
-            successor = None if details.successor_id is None else await self._mover.row(details.successor_id)
-            departure = await self._survey.departure(row, dead=details.dead, successor=successor)
-            _ = judged(departure, force=details.forced)
-            await self._mover.stand(job, details.node_id, NodeStanding.DRAINING)
-        if details.dead:
-            await give_up_devices(job, self._mover, details)
 
     async def _leave(self, job: RunningJob, details: Details) -> None:
         row = await self._mover.row(details.node_id)

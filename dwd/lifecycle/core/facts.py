@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from dwd.base.errors import NotFound
@@ -64,9 +64,9 @@ class Facts:
     def devices_of(self, node: NodeId) -> tuple[DeviceView, ...]:
         return tuple(view for view in self.devices if view.node == node)
 
-    def is_up(self, node: NodeId) -> bool:
-        row = self.topology.node(node)
-        return row is not None and row.liveness is Liveness.UP
+    def up(self, nodes: Collection[NodeId]) -> frozenset[NodeId]:
+        """Those of them that are."""
+        return frozenset(row.node for row in self.topology.nodes if row.liveness is Liveness.UP).intersection(nodes)
 
 
 def node_named(topology: Topology, wanted: str) -> NodeRow:

@@ -32,19 +32,24 @@ class GroupChange:
 
 def group_changes(facts: Facts, node: NodeId) -> tuple[GroupChange, ...]:
     """Of all groups of which `node` is a member, as if it were drained."""
-    drained = as_if_drained(facts.topology, node)
+    present = _with_standing(facts.topology, node, NodeStanding.ACTIVE)
+    drained = _with_standing(facts.topology, node, NodeStanding.DRAINING)
     return tuple(
-        _change(facts, drained, group, node) for group in facts.groups if group.configuration.on_node(node) is not None
+        _change(facts, present, drained, group, node)
+        for group in facts.groups
+        if group.configuration.on_node(node) is not None
     )
 
 
-def as_if_drained(topology: Topology, node: NodeId) -> Topology:
-    rows = tuple(replace(row, standing=NodeStanding.DRAINING) if row.node == node else row for row in topology.nodes)
+def _with_standing(topology: Topology, node: NodeId, standing: NodeStanding) -> Topology:
+    rows = tuple(replace(row, standing=standing) if row.node == node else row for row in topology.nodes)
     return replace(topology, nodes=rows)
 
 
-def _change(facts: Facts, drained: Topology, group: GroupFacts, node: NodeId) -> GroupChange:
+def _change(facts: Facts, present: Topology, drained: Topology, group: GroupFacts, node: NodeId) -> GroupChange:
+    """Before: as it is, or as it would become with the node, whichever survives more: votes may be moving already."""
     before = group.voters
+    ideal = frozenset(wanted(present, group.group, group.configuration).voting)
     after = frozenset(wanted(drained, group.group, group.configuration).voting)
     return GroupChange(
         group=group.group,
@@ -54,8 +59,8 @@ def _change(facts: Facts, drained: Topology, group: GroupFacts, node: NodeId) ->
         takes_over=tuple(sorted(after - before)),
         voters_before=len(before),
         voters_after=len(after),
-        survived_before=_survived(before, group.working & before),
-        survived_after=_survived(after, {n for n in after if facts.is_up(n)}),
+        survived_before=max(_survived(before, group.working & before), _survived(ideal, facts.up(ideal))),
+        survived_after=_survived(after, facts.up(after)),
     )
 
 
