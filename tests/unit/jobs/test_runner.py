@@ -1,4 +1,4 @@
-"""The runner: steps in order, retries with their reason as blocker, failures, wishes, giving back, stalls."""
+"""The runner: steps in order, retries with the reason as blocker, failures, wishes, giving back, stalls."""
 
 from __future__ import annotations
 

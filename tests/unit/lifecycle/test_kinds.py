@@ -1,4 +1,4 @@
-"""What jobs of nodes refuse, what they say is in their way, and what becomes of them when operators change their mind."""
+"""What jobs of nodes refuse, what they say is in their way, what becomes of them when operators think again."""
 
 from __future__ import annotations
 
