@@ -102,7 +102,8 @@ def explanation_lines(found: profiles_pb2.ProfileExplanation) -> Iterator[str]:
         until = f"; until then {found.meanwhile} is written, and upgraded" if found.meanwhile else ""
         yield f"  {stored.name} {stored.missing}{until}"
     small = f"blocks below {format_bytes(found.small_bytes)} as {found.small_as}"
-    yield f"costs     {stored.overhead:.2f} bytes on devices for a byte; {small}"
+    then = f" as {stored.scheme}" if found.meanwhile else ""
+    yield f"costs     {stored.overhead:.2f} bytes on devices for a byte{then}; {small}"
     zones = f", or {found.survives_zones} of {counted(found.zones, 'zone')}" if found.zones > 1 else ""
     nodes = counted(found.survives_nodes, "node")
     yield f"survives  the loss of {counted(found.survives_devices, 'device')}, or {nodes}{zones}"

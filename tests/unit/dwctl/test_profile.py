@@ -57,6 +57,7 @@ def test_an_explanation_names_reasons_price_and_what_is_written_meanwhile(dwctl:
     node.answers["ExplainProfile"] = lacking
     out = dwctl("profile", "explain", "b").out
     assert "bucket b: rs-4-2 is stored as replica-3" in out
+    assert "1.50 bytes on devices for a byte as rs-4-2;" in out
     assert "rs-4-2 needs 6 devices, the cluster has 3; until then replica-3 is written, and upgraded" in out
 
 
