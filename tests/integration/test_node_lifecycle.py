@@ -17,7 +17,8 @@ from tests.integration.install import Node
 
 SAFETY, CONFLICT = 4, 8
 WRITTEN = 6
-JOB_SECONDS = 240
+START_SECONDS = 180
+"""For a daemon to be ready on a loaded machine."""
 
 
 def node_job(cluster: Cluster, *arguments: str) -> Ran:
@@ -93,33 +94,6 @@ def test_a_dead_node_is_replaced_by_a_new_one(make_cluster: Callable[..., Cluste
 
 def state_of(cluster: Cluster, name: str) -> str:
     return next(n["state"] for n in cluster.status()["nodes"] if n["name"] == name)
-
-
-@pytest.mark.campaign
-def test_a_drain_goes_on_elsewhere_when_its_runner_is_killed_at_each_step(make_cluster: Callable[..., Cluster]) -> None:
-    cluster = make_cluster(5, profile="replica-2")
-    with bucket(cluster, "killed") as name:
-        with Load(cluster, name) as load:
-            until("objects are written", load.more(3 * WRITTEN), seconds=120)
-            job = cluster.dwctl("node", "drain", "n5", "--yes", "--no-wait", "--force").json["job"]
-            killed: dict[int, str] = {}
-
-            def strike() -> bool:
-                shown = cluster.dwctl("job", "show", job).good().json
-                step, runner = shown["step"], shown.get("runner", "")
-                victim = next((n for n in cluster.names if cluster.node(n)["id"] == runner), "")
-                if not shown["over"] and victim and step not in killed:
-                    killed[step] = victim
-                    cluster.act("kill", victim)
-                    cluster.act("start", victim)
-                return bool(shown["over"])
-
-            until("the drain is over", strike, seconds=JOB_SECONDS)
-            assert killed, "a runner died at least once"
-            assert cluster.dwctl("job", "show", job).good().json["state"] == "done"
-            assert standing(cluster)["n5"] == "drained"
-        cluster.wait_whole()
-        load.check()
 
 
 @pytest.mark.campaign
