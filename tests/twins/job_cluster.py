@@ -23,7 +23,7 @@ from dwd.jobs.runner import JobRunner
 from dwd.meta.core.apply import Command, ControlCommands, Engine, Envelope, RegisterSession, ShardCommands
 from dwd.meta.core.control import read, read_jobs
 from dwd.meta.core.control.commands import AddNode, SetNodeLiveness
-from dwd.meta.core.control.job_commands import CreateJob, FinishJob
+from dwd.meta.core.control.job_commands import CreateJob, FinishJob, ReportJob
 from dwd.meta.core.control.job_rows import JobPlan, JobRow, arguments_of, plan_hash
 from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses
@@ -184,10 +184,12 @@ class JobCluster:
         """Nothing of an older lease took effect beside or after a newer one, in any group."""
         newest: dict[GroupId, int] = {}
         for accepted in self.log:
-            if accepted.fence is None or accepted.fence.job != job:
-                continue
-            assert accepted.fence.epoch >= newest.get(accepted.group, 0), accepted
-            newest[accepted.group] = accepted.fence.epoch
+            held = accepted.fence
+            if isinstance(accepted.command, ReportJob | FinishJob):
+                held = Fence(job=accepted.command.job, epoch=accepted.command.epoch)
+            if held is not None and held.job == job:
+                assert held.epoch >= newest.get(accepted.group, 0), accepted
+                newest[accepted.group] = held.epoch
 
 
 class JobNode:
