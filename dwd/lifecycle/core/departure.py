@@ -101,7 +101,8 @@ def layout_without(facts: Facts, node: NodeId, successor: NodeRow | None = None)
         return plan_layout(staying, epoch=epoch)
     if successor is not None:
         previous = _renamed(previous, node, [device for device in staying if device.node == successor.node])
-    return plan_layout(staying, epoch=epoch, previous=previous, partitions=previous.partitions)
+    widths = tuple(load.profile.fragments for load in facts.loads)
+    return plan_layout(staying, epoch=epoch, previous=previous, partitions=previous.partitions, held_for=widths)
 
 
 def _renamed(layout: Layout, gone: NodeId, arriving: Iterable[LayoutDevice]) -> Layout:
