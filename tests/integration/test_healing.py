@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
+import pytest
+
 from tests.integration.clients import bucket
 from tests.integration.harness import Cluster, until
 
@@ -12,6 +14,7 @@ OBJECTS = 4
 BYTES = 1_500_000
 
 
+@pytest.mark.campaign
 def test_all_is_redundant_again_and_explained_when_a_node_lost_its_devices(cluster: Cluster) -> None:
     with bucket(cluster, "healed") as name:
         contents = {f"o{n}": os.urandom(BYTES) for n in range(OBJECTS)}
