@@ -46,7 +46,14 @@ class NodeView:
 
 
 def up(
-    folder: DevFolder, *, nodes: int, profile: str, report: Report, shards: int = 1, options: Sequence[str] = ()
+    folder: DevFolder,
+    *,
+    nodes: int,
+    profile: str,
+    report: Report,
+    shards: int = 1,
+    devices: int = 1,
+    options: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Start (or finish starting) the cluster; returns cluster.json once every node answers S3 and data is placeable.
     `options` go to every `dwd run`: a test injects faults that way.
@@ -57,7 +64,7 @@ def up(
         if len(plan.nodes) != nodes:
             report(f"{folder.root} holds a cluster of {len(plan.nodes)} nodes: going on with it")
     else:
-        plan = make_plan(folder, nodes=nodes, profile=profile, shards=shards)
+        plan = make_plan(folder, nodes=nodes, profile=profile, shards=shards, devices=devices)
     for node in plan.nodes:
         folder.node(node.name).mkdir(parents=True, exist_ok=True)
         write_config(folder, plan, node)
@@ -196,7 +203,7 @@ def wait_settled(folder: DevFolder, plan: Plan, report: Report) -> None:
             with connected(read_cluster(folder.cluster)) as client:
                 while missing and time.monotonic() < deadline:
                     found = client.ask(client.stub.ClusterStatus, client.pb.ClusterStatusRequest())
-                    missing = unsettled(found, len(plan.nodes), groups=1 + plan.shards)
+                    missing = unsettled(found, len(plan.nodes), groups=1 + plan.shards, devices=plan.devices)
                     if missing not in {"", told}:
                         told = missing
                         report(f"waiting for {missing}")
@@ -211,15 +218,15 @@ def wait_settled(folder: DevFolder, plan: Plan, report: Report) -> None:
     )
 
 
-def unsettled(found: admin_pb2.ClusterStatusReply, nodes: int, *, groups: int = 2) -> str:
-    """What a cluster of `nodes` nodes with a device each, and `groups` groups (control is one), still lacks; empty when
+def unsettled(found: admin_pb2.ClusterStatusReply, nodes: int, *, groups: int = 2, devices: int = 1) -> str:
+    """What a cluster of `nodes` nodes of `devices` each, and `groups` groups (control is one), still lacks; empty when
     it is as it should be.
     """
     voters = min(VOTERS_MAX, nodes - (nodes + 1) % 2)
     active = sum(d.state == "active" for d in found.devices)
     counts = [sum(m.role == "voter" for m in g.members) for g in found.groups]
-    if active < nodes:
-        return f"devices: {active} of {nodes} active"
+    if active < nodes * devices:
+        return f"devices: {active} of {nodes * devices} active"
     if len(counts) < groups or min(counts) < voters:
         short = groups - sum(count >= voters for count in counts)
         return f"voters: {short} of {groups} groups have fewer than {voters}"

@@ -63,6 +63,7 @@ def up(
     regions: Annotated[int, typer.Option(help="Regions; one.")] = 1,
     profile: ProfileOption = "auto",
     shards: ShardsOption = 1,
+    devices: Annotated[int, typer.Option(min=1, max=16, help="Devices of each node.")] = 1,
     directory: Annotated[Path, typer.Option("--dir", help="Where the cluster lives.")] = DEFAULT_DIR,
     as_json: JsonFlag = False,
 ) -> None:
@@ -70,7 +71,7 @@ def up(
     cluster.check_size(nodes, regions)
     folder, sink = DevFolder(root=directory), output(as_json)
     with alone(folder), sink.steps() as report:
-        document = cluster.up(folder, nodes=nodes, profile=profile, report=report, shards=shards)
+        document = cluster.up(folder, nodes=nodes, profile=profile, report=report, shards=shards, devices=devices)
     s3 = document["s3"]
     sink.value(
         document,

@@ -41,6 +41,8 @@ class Plan:
     profile: str
     nodes: tuple[DevNode, ...]
     shards: int = 1
+    devices: int = 1
+    """Of each node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ def load_plan(folder: DevFolder) -> Plan:
             profile=document["profile"],
             nodes=nodes,
             shards=int(document.get("shards", 1)),
+            devices=int(document.get("devices", 1)),
         )
     except OSError as error:
         raise NotFound(
@@ -115,7 +118,7 @@ def daemon_names(folder: DevFolder) -> list[str]:
     return [*planned, *(name for name in strays if name not in planned)]
 
 
-def make_plan(folder: DevFolder, *, nodes: int, profile: str, shards: int = 1) -> Plan:
+def make_plan(folder: DevFolder, *, nodes: int, profile: str, shards: int = 1, devices: int = 1) -> Plan:
     """Choose free ports, spread nodes over zones, write the plan durably."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3 * nodes)]
     planned = tuple(
@@ -128,7 +131,7 @@ def make_plan(folder: DevFolder, *, nodes: int, profile: str, shards: int = 1) -
         )
         for i in range(nodes)
     )
-    plan = Plan(cluster=folder.root.resolve().name, profile=profile, nodes=planned, shards=shards)
+    plan = Plan(cluster=folder.root.resolve().name, profile=profile, nodes=planned, shards=shards, devices=devices)
     write_whole(folder.plan, json.dumps(asdict(plan), indent=2) + "\n")
     return plan
 
@@ -188,5 +191,14 @@ def write_config(folder: DevFolder, plan: Plan, node: DevNode) -> None:
         "[telemetry]",
         'log_format = "json"',
         "",
+        *_device_lines(folder.data(node.name).resolve(), plan.devices),
     ]
     write_whole(folder.config(node.name), "\n".join(lines))
+
+
+def _device_lines(data: Path, devices: int) -> list[str]:
+    """One is what a node has unless told otherwise."""
+    if devices == 1:
+        return []
+    paths = [data / "devices" / f"d{number}" for number in range(devices)]
+    return [line for path in paths for line in ("[[device]]", f"path = {json.dumps(str(path))}", "")]
