@@ -2,7 +2,7 @@
 
 By default glibc keeps an arena for every few threads and gives little back: a daemon that peaked at 640 MiB stayed
 there. Mapping large buffers one by one gives them back at once, but pages each of them in anew: with a threshold of
-512 KiB a 16 MiB PUT cost 308 ms of processor, with blocks and fragments (4 MiB, 1 MiB) kept in the heaps about 170 ms. So
+512 KiB a 16 MiB PUT cost 308 ms of processor, with blocks and fragments (4 MiB, 1 MiB) in the heaps about 170 ms. So
 they stay in the heaps, and the worker returns the holes of a burst once it is over.
 
 Source: mallopt(3), malloc_trim(3), mallinfo2(3). Elsewhere than on glibc nothing is changed.
