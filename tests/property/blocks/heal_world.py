@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random  # noqa: TID251 - seeded, in a test
 from typing import Any
 
+from dwd.base.balance import Balancer, Strategy
 from dwd.base.blocks import StoredBlock
 from dwd.base.errors import DwError, NotFound, Unavailable
 from dwd.base.ids import BlockId, DeviceId, GroupId, LayoutEpoch, NodeId, Stamp, stamp_of
@@ -40,7 +41,7 @@ from dwd.meta.core.shard.queries import BlockPage, FindBlocks, GcPage, GetCounts
 from dwd.meta.core.shard.rows import OwnedBlock
 from dwd.runtime.tasks import Tasks
 from tests.twins.manual_clock import ManualClock
-from tests.twins.memory_blocks import MemoryTopology, NodeTopology
+from tests.twins.memory_blocks import MemoryTopology, NodeTopology, SeededRng
 from tests.twins.meta_group import Group
 
 GROUP = GroupId(1)
@@ -214,7 +215,7 @@ class World:
         readers = {
             purpose: repair_reader(
                 topology=self.topology(), fragments=fragments, reports=Reports(), tasks=self.tasks, clock=self.clock,
-                purpose=purpose,
+                purpose=purpose, balancer=Balancer(Strategy.ROUND_ROBIN, SeededRng(1)),
             )
             for purpose in (Purpose.REPAIR, Purpose.URGENT)
         }  # fmt: skip
