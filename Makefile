@@ -38,10 +38,10 @@ run: $(READY) ## six nodes in the foreground with a live view; data stays in ./d
 demo: $(READY) ## store real files on six nodes, kill two, lose nothing
 	$(PY) perf/demo.py
 
-# Unit tests share the cores; tests that start real processes then run one after another.
+# Tests that start real processes come second: they wait more than they work, so two clusters at a time, a file each.
 test: $(READY) ## every test but the campaign
 	$(PYTEST) -n 2 --dist worksteal -m "not integration"
-	$(PYTEST) -m "integration and not campaign"
+	$(PYTEST) -n 2 --dist loadfile -m "integration and not campaign"
 
 proto: $(READY) ## generate dwd/pb from proto/
 	$(PY) tools/protos.py
@@ -73,7 +73,7 @@ unit: $(READY) ## unit tests only
 	$(PYTEST) -n 2 --dist worksteal tests/unit
 
 integration: $(READY) ## tests that start real daemons
-	$(PYTEST) -m "integration and not campaign"
+	$(PYTEST) -n 2 --dist loadfile -m "integration and not campaign"
 
 campaign: $(READY) ## the long ones: damaged disks, logs and databases, rude clients, lying devices
 	$(PYTEST) -m campaign
