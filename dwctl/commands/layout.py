@@ -51,7 +51,9 @@ def show(
 def plan(
     add_node: Annotated[
         list[str] | None,
-        typer.Option(help="What if this node were there: NAME[@ZONE[/RACK]][:WEIGHT[xDEVICES]]; may be repeated."),
+        typer.Option(
+            help="What if this node were there: NAME, then @ZONE/RACK and :WEIGHTxDEVICES as needed; may be repeated."
+        ),
     ] = None,
     remove_node: Annotated[list[str] | None, typer.Option(help="What if this node (name or id) were gone.")] = None,
     remove_device: Annotated[list[str] | None, typer.Option(help="What if this device were gone.")] = None,

@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
+from rich.text import Text
 
+from dwctl.main import app
 from dwd.base import errors
 from dwd.base.errors import DwError
 from dwd.pb.admin.v1 import admin_pb2 as pb
 from tests.unit.dwctl.conftest import Node, Ran
+from tools.commands import leaves
 
 Dwctl = Callable[..., Ran]
 
@@ -78,6 +82,13 @@ def test_help_says_what_each_thing_does(dwctl: Dwctl, command: str) -> None:
     ran = dwctl(*command.split(), "--help")
     assert ran.code == 0
     assert "Usage:" in ran.out
+
+
+def test_help_of_every_command_is_shown_whole_when_its_words_hold_brackets() -> None:
+    for path, command in leaves("dwctl", typer.main.get_command(app)):
+        texts = [command.help, command.epilog, *(getattr(parameter, "help", "") for parameter in command.params)]
+        for text in filter(None, texts):
+            assert Text.from_markup(text).plain == text, f"{path}: the terminal reads a part of this as markup"
 
 
 def test_table_is_plain_columns_when_piped_and_whole_as_json(dwctl: Dwctl, node: Node) -> None:
