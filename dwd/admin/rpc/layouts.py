@@ -189,6 +189,7 @@ def _survival(survival: Survival, data_bytes: int) -> pb.LayoutSurvival:
         data_bytes=data_bytes,
         before=_losses(survival.before),
         during=_losses(survival.during),
+        at_worst=_losses(survival.at_worst),
         after=_losses(survival.after),
     )
 

@@ -1,8 +1,10 @@
 """What a change of layout costs and risks: slots and bytes each device gives and takes, and the losses every profile
 survives before, while data moves, and after.
 
-While data moves, each fragment of a block lies at its old or at its new place, in any mixture: "during" is the worst
-of all mixtures, so it holds whatever the order of the copies and wherever they stop.
+A block moves as a whole: its row changes once, when all its fragments are written at their new places and read back
+(`dwd.blocks.repair`). So "during" some blocks lie as before and the others as after. Only a device that does not take
+what the layout gives it leaves fragments behind, until it does: "at worst" is the worst mixture of old and new places,
+fragment by fragment, and holds whichever devices that are, wherever moving stops.
 
 Losses survived are counted over whole domains of a level (zones, racks, nodes, devices): the most that may be lost at
 once, whichever they are, with every block of the profile still readable. The worst partition decides.
@@ -51,11 +53,12 @@ class Losses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survival:
-    """`before` and `during` are None for a first layout."""
+    """All but `after` are None for a first layout. `at_worst`: should devices stop taking data while it moves."""
 
     profile: Profile
     before: Losses | None
     during: Losses | None
+    at_worst: Losses | None
     after: Losses
 
 
@@ -146,10 +149,11 @@ class Movement:
         parity = profile.parity
         after = self._losses(parity, ((new,) for _, new in pairs))
         if self._before is None:
-            return Survival(profile=profile, before=None, during=None, after=after)
+            return Survival(profile=profile, before=None, during=None, at_worst=None, after=after)
         before = self._losses(parity, ((old,) for old, _ in pairs))
         mixed = self._losses(parity, ((old, new) for old, new in pairs if old != new))
-        return Survival(profile=profile, before=before, during=mixed.least(before).least(after), after=after)
+        during = before.least(after)
+        return Survival(profile=profile, before=before, during=during, at_worst=mixed.least(during), after=after)
 
     @cached_property
     def _moved(self) -> tuple[int, int]:

@@ -21,11 +21,11 @@ def refusals(movement: Movement) -> tuple[str, ...]:
 
 
 def warnings(movement: Movement) -> tuple[str, ...]:
-    """What is survived less over zones and racks, or while data moves only."""
+    """What is survived less over zones and racks, or only while data moves and devices stop taking it."""
     told = [text for survival in movement.survivals for text in _lowered(survival, hard=False)]
     for survival in movement.survivals:
-        if survival.before is not None and survival.during is not None:
-            told += _meanwhile(survival, survival.before, survival.during)
+        if survival.during is not None and survival.at_worst is not None:
+            told += stuck(survival.profile.name, survival.during, survival.at_worst)
         elif survival.before is None and survival.after.devices < survival.profile.parity:
             told.append(
                 f"{survival.profile.name}: there are too few devices to survive {survival.profile.parity} losses; "
@@ -44,11 +44,17 @@ def _lowered(survival: Survival, *, hard: bool) -> Iterator[str]:
             yield f"{name}: losses of {level} survived fall from {before} to {after} (promised: {promise})"
 
 
-def _meanwhile(survival: Survival, before: Losses, during: Losses) -> Iterator[str]:
-    floor, name = before.least(survival.after), survival.profile.name
-    for level, least, lowest in _levels(floor, during):
+def stuck(name: str, during: Losses, at_worst: Losses) -> Iterator[str]:
+    """What moves that devices stop half-way would cost."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for level, least, lowest in _levels(during, at_worst):
         if lowest < least and level in _HARD:
-            yield f"{name}: while data moves, {lowest} losses of {level} are survived at worst, not {least}"
+            found.setdefault((least, lowest), []).append(level)
+    for (least, lowest), levels in found.items():
+        yield (
+            f"{name}: should a device stop taking data meanwhile, {lowest} instead of {least} losses of"
+            f" {' and '.join(levels)} may be survived until it goes on"
+        )
 
 
 def _levels(first: Losses, second: Losses) -> Iterator[tuple[str, int, int]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from dwd.base.ids import DeviceId, LayoutEpoch, NodeId, hex_id
 from dwd.base.units import format_bytes
+from dwd.blocks.core import risk
 from dwd.blocks.core.layout import Layout, LayoutDevice
 from dwd.blocks.core.movement import Movement, Survival
 from dwd.blocks.core.placement import plan_layout
@@ -72,7 +73,7 @@ def plan_departure(facts: Facts, node: NodeRow, *, dead: bool = False, successor
     if facts.held_blocks and after is None:
         refusals.append("no other device takes data")
     return Departure(
-        lines=tuple(_lines(facts, node, changes, survivals, dead=dead, successor=successor)),
+        lines=tuple(_lines(facts, node, changes, before, survivals, dead=dead, successor=successor)),
         estimates=tuple(_estimates(facts, arrivals, dead=dead)),
         warnings=tuple(_warnings(facts, node, before, survivals, successor)),
         refusals=tuple(refusals),
@@ -130,7 +131,7 @@ class _Before:
         down = {view.node for view in away}
         self.others_down = tuple(sorted(down - {node}))
         self._dead = dead
-        self._lost_nodes, self._lost_devices = len(down), len(away)
+        self.lost_nodes, self._lost_devices = len(down), len(away)
 
     def lowered(self, survivals: Iterable[Survival]) -> Iterator[str]:
         for found in survivals:
@@ -139,7 +140,7 @@ class _Before:
                 continue
             name = found.profile.name
             for level, now, then in (
-                ("nodes", before.nodes - self._lost_nodes, found.after.nodes),
+                ("nodes", before.nodes - self.lost_nodes, found.after.nodes),
                 ("devices", before.devices - self._lost_devices, found.after.devices),
             ):
                 if then < min(now, found.profile.parity):
@@ -148,7 +149,7 @@ class _Before:
                         f" (promised: {found.profile.parity})"
                     )
                     break
-            if self._dead and self._lost_nodes > before.nodes:
+            if self._dead and self.lost_nodes > before.nodes:
                 yield f"{name}: there may be blocks that nobody can read without what is to be given up"
             if before.zones > 0 and found.after.zones == 0:
                 yield f"{name}: the loss of a zone is survived now, and would not be any more"
@@ -181,10 +182,8 @@ def _warnings(
     for other in before.others_down:
         yield f"devices of {facts.name_of(other)} are down: what lies there does not count as survived"
     for found in survivals:
-        floor = found.before.least(found.after) if found.before is not None else found.after
-        if found.during is not None and found.during.nodes < floor.nodes:
-            worst = found.during.nodes
-            yield f"{found.profile.name}: losses of nodes survived while data moves: {worst} at worst"
+        if found.during is not None and found.at_worst is not None:
+            yield from risk.stuck(found.profile.name, found.during, found.at_worst)
     if successor is not None and successor.domain != node.domain:
         yield (
             f"{successor.name} is in {_place(successor)}, {node.name} in {_place(node)}:"
@@ -222,6 +221,7 @@ def _lines(
     facts: Facts,
     node: NodeRow,
     changes: tuple[GroupChange, ...],
+    before: _Before,
     survivals: Iterable[Survival],
     *,
     dead: bool,
@@ -240,10 +240,12 @@ def _lines(
     if len(voting) > LISTED_MAX:
         yield f"and {len(voting) - LISTED_MAX} more groups likewise"
     for found in survivals:
-        if found.before is not None and found.during is not None:
+        if found.before is not None:
+            now = max(0, found.before.nodes - before.lost_nodes)
+            meanwhile = min(now, found.after.nodes)
             yield (
-                f"{found.profile.name}: losses of nodes survived: {found.before.nodes} now,"
-                f" {found.during.nodes} while data moves, {found.after.nodes} after"
+                f"{found.profile.name}: losses of nodes survived: {now} now,"
+                f" {meanwhile} while data moves, {found.after.nodes} after"
             )
 
 

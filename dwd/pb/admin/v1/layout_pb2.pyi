@@ -442,6 +442,7 @@ class LayoutSurvival(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     DURING_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    AT_WORST_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     promised: _builtins.int
     data_bytes: _builtins.int
@@ -452,10 +453,14 @@ class LayoutSurvival(_message.Message):
 
     @_builtins.property
     def during(self) -> Global___LayoutLosses:
-        """the worst mixture of old and new places"""
+        """some blocks lie as before, the others as after"""
 
     @_builtins.property
     def after(self) -> Global___LayoutLosses: ...
+    @_builtins.property
+    def at_worst(self) -> Global___LayoutLosses:
+        """should devices stop taking data meanwhile: any mixture of old and new places"""
+
     def __init__(
         self,
         *,
@@ -465,10 +470,11 @@ class LayoutSurvival(_message.Message):
         before: Global___LayoutLosses | None = ...,
         during: Global___LayoutLosses | None = ...,
         after: Global___LayoutLosses | None = ...,
+        at_worst: Global___LayoutLosses | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "during", b"during"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at_worst", b"at_worst", "before", b"before", "during", b"during"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "data_bytes", b"data_bytes", "during", b"during", "profile", b"profile", "promised", b"promised"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at_worst", b"at_worst", "before", b"before", "data_bytes", b"data_bytes", "during", b"during", "profile", b"profile", "promised", b"promised"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
