@@ -118,7 +118,7 @@ def waits_for(seen: Seen) -> str:
     if seen.trouble:
         return seen.trouble
     if seen.job.state == "queued":
-        return "waits for a node to take it"
+        return "waits for a runner"
     return f"waits for: {seen.job.blocker}" if seen.job.blocker else ""
 
 

@@ -32,8 +32,7 @@ def head(view: layout_pb2.LayoutView) -> Iterator[str]:
         yield "changes when an operator applies one (`dwctl layout auto on` lets it follow the members)"
     for epoch in view.epochs[1:]:
         if not epoch.retired:
-            least = "" if epoch.counted else "at least "
-            yield f"layout {epoch.epoch} is still in use: {least}{epoch.blocks} blocks lie by it"
+            yield f"layout {epoch.epoch} {_use(epoch)}"
     if view.HasField("staged"):
         yield f"staged: layout {view.staged.epoch}, plan {view.staged.hash[:16]} (`dwctl layout apply`)"
 
@@ -177,10 +176,19 @@ def _numbers(devices: list[layout_pb2.LayoutDeviceView], device: str = "") -> tu
     return device, str(weight), f"{share:.2f} %", f"{wanted:.2f} %", str(slots), off, state
 
 
+def _use(epoch: layout_pb2.LayoutEpochView) -> str:
+    """What keeps an older layout from being retired."""
+    if epoch.blocks:
+        return f"is still in use: {'' if epoch.counted else 'at least '}{epoch.blocks} blocks lie by it"
+    return "is retired soon: no block lies by it" if epoch.counted else "may be in use: not every shard answered"
+
+
 def _epoch_state(view: layout_pb2.LayoutView, epoch: layout_pb2.LayoutEpochView) -> str:
     if epoch.epoch == view.epoch:
         return "active"
-    return "retired" if epoch.retired else "moving"
+    if epoch.retired:
+        return "retired"
+    return "unused" if epoch.counted and not epoch.blocks else "in use"
 
 
 def _change(before: int, after: int) -> str:

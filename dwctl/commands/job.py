@@ -53,6 +53,8 @@ def list_(
     ]  # fmt: skip
     sink = output(as_json)
     sink.table(table("jobs", columns, rows), as_document(found))
+    if not found.jobs and not everything:
+        sink.note("no such job is going on; `dwctl job list --all` shows those that ended")
     if found.more:
         sink.note("there are more: say --limit")
 

@@ -14,7 +14,7 @@ from dwd.base.errors import InvalidArgument, NotFound
 from dwd.base.ids import hex_id, job_name, parse_job_name, stamp_ms
 from dwd.base.units import format_duration
 from dwd.meta.core.control.job_rows import JobRow, JobState
-from dwd.meta.core.control.rows import DeviceState, Liveness
+from dwd.meta.core.control.rows import DeviceRow, DeviceState, Liveness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +103,7 @@ async def of_node(context: AdminContext, wanted: str) -> Explanation | None:
                 next=f"see why dwd does not run there; if it is gone for good: dwctl node remove {row.name}",
             ),
         )
+    reasons += [_failed(device) for device in topology.devices if device.node == row.node and _is_failed(device)]
     return Explanation(
         id=wanted, what="node", standing=f"{row.name} is {row.liveness.name.lower()}", reasons=tuple(reasons)
     )
@@ -114,13 +115,22 @@ async def of_device(context: AdminContext, wanted: str) -> Explanation | None:
         return None
     standing = f"{row.state.name.lower().replace('_', ' ')}, on {_name(context, row.node)}"
     reasons = list(_jobs_about(context, {wanted}))
-    if row.state is DeviceState.FAILED:
-        reasons.append(
-            Reason(
-                about=f"device {wanted}", waits_for=row.reason or "its node to serve it again", next="dwctl device list"
-            )
-        )
+    if _is_failed(row):
+        reasons.append(_failed(row))
     return Explanation(id=wanted, what="device", standing=standing, reasons=tuple(reasons))
+
+
+def _is_failed(row: DeviceRow) -> bool:
+    return row.state is DeviceState.FAILED
+
+
+def _failed(row: DeviceRow) -> Reason:
+    return Reason(
+        about=f"device {hex_id(row.device)}",
+        waits_for=f"its disk: {row.reason or 'its node does not serve it'}",
+        next="bring the disk back where it was; if it is gone for good: "
+        f"dwctl device retire {hex_id(row.device)} --force",
+    )
 
 
 def _jobs_about(context: AdminContext, names: set[str]) -> list[Reason]:

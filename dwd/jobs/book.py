@@ -32,7 +32,11 @@ class JobBook:
         """The plan and its hash. Raises NotFound job.no_such_kind and what the kind's `plan` raises."""
         found = self._kinds.get(kind)
         if found is None:
-            raise NotFound("job.no_such_kind", f"this node knows no job {kind[:64]!r}")
+            raise NotFound(
+                "job.no_such_kind",
+                f"there is no kind of job {kind[:64]!r}",
+                hint=f"there are: {', '.join(sorted(self._kinds))}",
+            )
         plan = await found.plan(arguments, force=force)
         return plan, plan_hash(kind, arguments_of(arguments), plan)
 

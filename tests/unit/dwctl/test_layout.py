@@ -53,6 +53,17 @@ def test_show_tells_shares_and_the_layouts_still_in_use(dwctl: Dwctl, node: Node
     assert dwctl("layout", "show", "--json").document["epochs"][1]["blocks"] == 2
 
 
+@pytest.mark.parametrize(
+    ("counted", "told"),
+    [(True, "layout 3 is retired soon: no block lies by it"), (False, "layout 3 may be in use")],
+)
+def test_show_says_so_when_no_block_lies_by_an_older_layout(dwctl: Dwctl, node: Node, counted: bool, told: str) -> None:
+    unused = view()
+    unused.epochs[1].blocks, unused.epochs[1].counted = 0, counted
+    node.answers["ShowLayout"] = unused
+    assert told in dwctl("layout", "show").err
+
+
 def test_tree_sums_zones_and_indents_what_lies_below() -> None:
     rows = [(row[0], row[4]) for row in device_table(view(), tree=True).rows]
     assert [name for name, _ in rows] == ["zone a", "· n1", "· n2", "zone b", "· n3"]
