@@ -73,14 +73,17 @@ class DeviceDrainKind:
         if job.step == 0:
             await job.control(SetDeviceDraining(device=device, draining=True))
             return
-        row = await _row(self._survey, device)
-        if row is None or not row.draining:
-            raise Conflict("device.taken_back", f"{name} was taken back meanwhile")
-        await self._place_without(job, device)
         await self._move(job, device, name)
 
+    async def _require_draining(self, device: DeviceId, name: str) -> None:
+        row = await row_now(self._survey, device)
+        if row is None or not row.draining:
+            raise Conflict("device.taken_back", f"{name} was taken back meanwhile")
+
     async def _place_without(self, job: RunningJob, device: DeviceId) -> None:
-        """By the layout worker; by the job where operators make layouts."""
+        """By the layout worker; by the job where operators make layouts. Asked at each look: operators may apply one
+        that still names the device, or begin to make layouts.
+        """
         survey = self._survey
         present = survey.layout()
         if present is None or is_automatic(survey.meta.view.topology()):
@@ -95,13 +98,15 @@ class DeviceDrainKind:
             await job.control(ApplyLayout(epoch=epoch, layout=encode_layout(layout)))
         except Conflict as error:
             if error.code != "meta.layout_epoch":
-                raise  # another layout came meanwhile: it leaves the device out too
+                raise  # another layout came meanwhile: the next look tells whether it names the device
 
     async def _move(self, job: RunningJob, device: DeviceId, name: str) -> None:
         clock, total = self._survey.clock, job.plan.total
         least, moved_at = None, clock.monotonic()
         while True:
             before = clock.monotonic()
+            await self._require_draining(device, name)
+            await self._place_without(job, device)
             left = await remaining(self._survey, device)
             now = clock.monotonic()
             total = max(total, left.bytes)
@@ -123,9 +128,7 @@ class DeviceDrainKind:
 
     async def verify(self, job: RunningJob) -> None:
         device, name = decode_device(job.plan)
-        row = await _row(self._survey, device)
-        if row is None or not row.draining:
-            raise Conflict("device.taken_back", f"{name} was taken back meanwhile")
+        await self._require_draining(device, name)
         left = await remaining(self._survey, device)
         if left.blocks:
             raise Unavailable("device.not_empty", f"{left.blocks} blocks came to lie on {name} meanwhile")
@@ -133,7 +136,7 @@ class DeviceDrainKind:
 
     async def cancelled(self, job: RunningJob) -> None:
         device, _ = decode_device(job.plan)
-        row = await _row(self._survey, device)
+        row = await row_now(self._survey, device)
         if row is not None and row.draining and row.state not in FINAL_STATES:
             await job.control(SetDeviceDraining(device=device, draining=False))
 
@@ -176,7 +179,7 @@ async def remaining(survey: Survey, device: DeviceId) -> Remaining:
     return await remaining_on(survey.meta, survey.topology, (device,), deadline=deadline)
 
 
-async def _row(survey: Survey, device: DeviceId) -> DeviceRow | None:
+async def row_now(survey: Survey, device: DeviceId) -> DeviceRow | None:
     """As control says now."""
     deadline = survey.clock.monotonic() + READ_SECONDS
     return (await survey.meta.read(GetTopology(), deadline=deadline)).device(device)

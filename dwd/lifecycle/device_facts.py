@@ -66,11 +66,18 @@ def named(topology: Topology, row: DeviceRow) -> str:
     return f"device {hex_id(row.device)} of {node.name if node is not None else hex_id(row.node)}"
 
 
-def encode_device(row: DeviceRow, name: str) -> bytes:
-    return json.dumps({"device": hex_id(row.device), "name": name}, separators=(",", ":")).encode()
+def encode_device(row: DeviceRow, name: str, *, forced: bool = False) -> bytes:
+    facts = {"device": hex_id(row.device), "name": name, "forced": forced}
+    return json.dumps(facts, separators=(",", ":")).encode()
 
 
 def decode_device(plan: JobPlan) -> tuple[DeviceId, str]:
     """And what people call it."""
     facts = json.loads(plan.details)
     return DeviceId(parse_hex_id(facts["device"])), facts["name"]
+
+
+def is_forced(plan: JobPlan) -> bool:
+    """Whether an operator was told of the harm, and wants it done."""
+    forced: bool = json.loads(plan.details)["forced"]
+    return forced

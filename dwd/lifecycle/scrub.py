@@ -11,11 +11,12 @@ import json
 from collections.abc import Mapping
 
 from dwd.base.errors import Conflict, DwError, InvalidArgument, NotFound, Unavailable
-from dwd.base.ids import DeviceId, NodeId, hex_id, parse_hex_id
+from dwd.base.ids import DeviceId, JobId, NodeId, hex_id, job_name, parse_hex_id
 from dwd.base.units import format_bytes
 from dwd.jobs.kinds import JobPlan, RunningJob
 from dwd.lifecycle.device_facts import DEVICE, DeviceFleet, ScrubProgress, device_of, named
 from dwd.meta.client import MetaClient
+from dwd.meta.core.control.job_rows import JobState
 from dwd.meta.core.control.nodes import FINAL_STATES
 from dwd.meta.core.control.queries import Topology
 from dwd.meta.core.control.rows import DeviceRow
@@ -59,32 +60,58 @@ class ScrubKind:
 
     async def run(self, job: RunningJob) -> None:
         wanted, order = _wanted(job.plan), f"job-{job.id}"
-        full = job.arguments.get(SPEED) == FULL
         while True:
+            first = self._first(job, wanted)
+            if first is not None:
+                await job.report(blocker=f"job {job_name(first)} reads the same devices first")
+                await job.wait(POLL_SECONDS)
+                continue
             told = await self._fleet.devices(order)
             topology = self._meta.view.topology()
             left = [device for device in wanted if not _is_over(topology, device, told.get(device))]
-            silent: set[NodeId] = set()
-            for node in {wanted[device] for device in left}:
-                mine = [d for d in left if wanted[d] == node and not (d in told and told[d].order == order)]
-                try:
-                    if mine:
-                        await self._fleet.order_scrub(node, order, mine, full_speed=full)
-                except DwError:
-                    silent.add(node)
-            seen = [told[device] for device in wanted if device in told and told[device].order == order]
+            silent = await self._order(job, order, told, {device: wanted[device] for device in left})
+            seen = _seen(told, wanted, order)
             done, total = sum(p.done_bytes for p in seen), max(job.plan.total, sum(p.total_bytes for p in seen))
             if not left:
                 job.conclude(_result(seen, len(wanted)))
                 await job.report(done=total, total=total, flush=True)
                 return
-            away = [named(topology, row) for d in left if (row := topology.device(d)) is not None and _away(told, d)]
-            blocker = f"{away[0]} does not answer" if away or silent else ""
-            await job.report(done=min(done, total), total=total, blocker=blocker if away else "")
+            away = [d for d in left if _away(told, d) or wanted[d] in silent]
+            names = [named(topology, row) for d in away if (row := topology.device(d)) is not None]
+            blocker = f"{names[0]} does not answer" if names else ""
+            await job.report(done=min(done, total), total=total, blocker=blocker)
             await job.wait(POLL_SECONDS)
 
+    def _first(self, job: RunningJob, wanted: Mapping[DeviceId, NodeId]) -> JobId | None:
+        """An older scrub of some of the devices: a device keeps one order, so two at once would begin it anew for
+        ever.
+        """
+        for row in self._meta.view.live_jobs():
+            is_older = row.kind == self.name and row.job < job.id and row.state is not JobState.PAUSED
+            if is_older and not wanted.keys().isdisjoint(_wanted(row.plan)):
+                return row.job
+        return None
+
+    async def _order(
+        self, job: RunningJob, order: str, told: Mapping[DeviceId, ScrubProgress], left: Mapping[DeviceId, NodeId]
+    ) -> set[NodeId]:
+        """Of devices that have not begun; the nodes that took no order."""
+        full, silent = job.arguments.get(SPEED) == FULL, set[NodeId]()
+        for node in set(left.values()):
+            mine = [d for d in left if left[d] == node and not (d in told and told[d].order == order)]
+            try:
+                if mine:
+                    await self._fleet.order_scrub(node, order, mine, full_speed=full)
+            except DwError:
+                silent.add(node)
+        return silent
+
     async def verify(self, job: RunningJob) -> None:
-        """The last look said so already."""
+        """The last look said that all was read; who took over after it says once more what was found."""
+        wanted, order = _wanted(job.plan), f"job-{job.id}"
+        told, topology = await self._fleet.devices(order), self._meta.view.topology()
+        if all(_is_over(topology, device, told.get(device)) for device in wanted):
+            job.conclude(_result(_seen(told, wanted, order), len(wanted)))
 
     async def cancelled(self, job: RunningJob) -> None:
         for node in set(_wanted(job.plan).values()):
@@ -114,6 +141,10 @@ def _chosen(topology: Topology, arguments: Mapping[str, str]) -> list[DeviceRow]
 
 def _wanted(plan: JobPlan) -> dict[DeviceId, NodeId]:
     return {DeviceId(parse_hex_id(device)): NodeId(parse_hex_id(node)) for node, device in json.loads(plan.details)}
+
+
+def _seen(told: Mapping[DeviceId, ScrubProgress], wanted: Mapping[DeviceId, NodeId], order: str) -> list[ScrubProgress]:
+    return [told[device] for device in wanted if device in told and told[device].order == order]
 
 
 def _is_over(topology: Topology, device: DeviceId, told: ScrubProgress | None) -> bool:

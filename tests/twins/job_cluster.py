@@ -30,6 +30,7 @@ from dwd.meta.core.control.rows import Domain, Liveness, NodeAddresses
 from dwd.meta.core.fencing import Fence
 from dwd.meta.core.receipt import Receipt
 from dwd.meta.core.shard.answer import answer
+from dwd.meta.core.shard.queries import GetCounts
 from dwd.meta.core.tx import At
 from dwd.meta.core.versions import OLDEST
 from dwd.meta.store.database import SqliteTx, create
@@ -249,6 +250,9 @@ class JobNode:
     async def read_group(self, group: GroupId, query: Any, *, deadline: float) -> Any:
         await self._travel()
         return answer(self.cluster.machines[group].tx, query)
+
+    async def counts(self, group: GroupId, *, deadline: float) -> Any:
+        return await self.read_group(group, GetCounts(), deadline=deadline)
 
     def leads(self, group: GroupId) -> bool:
         return int(group) % len(self.cluster.nodes) + 1 == self.id
