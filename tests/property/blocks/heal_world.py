@@ -232,8 +232,10 @@ class World:
         )  # fmt: skip
         self._start(worker.work())
 
-    def sweep(self) -> None:
-        self._start(self.random.choice(self.sweeps).work())
+    def sweep(self, device: DeviceId | None = None) -> None:
+        """Of one device, or of any."""
+        number = self.random.randrange(len(self.sweeps)) if device is None else list(self.shelves).index(device)
+        self._start(self.sweeps[number].work())
 
     def _sweep(self, device: DeviceId) -> OrphanWorker:
         local: Any = SweptShelf(self, device)
@@ -295,14 +297,15 @@ class World:
                     return False
         return True
 
-    def strays(self) -> int:
-        """Copies that no row names."""
-        return sum(
-            self.rows.get(key.block) is None
-            or locations(self.topology(), self.rows[key.block]).get(key.index) != device
+    def unnamed(self) -> list[DeviceId]:
+        """Where copies lie that no row names: as often as there are such."""
+        return [
+            device
             for device, shelf in self.shelves.items()
             for key in shelf.held
-        )
+            if self.rows.get(key.block) is None
+            or locations(self.topology(), self.rows[key.block]).get(key.index) != device
+        ]
 
     async def close(self) -> None:
         await self.tasks.close()

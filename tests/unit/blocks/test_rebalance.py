@@ -157,6 +157,33 @@ async def test_strays_go_after_two_answers_when_a_node_returns_late(tmp_path: Pa
         assert await heal.whole()
 
 
+async def test_no_stray_is_relied_on_when_a_node_returns_late(tmp_path: Path) -> None:
+    """What lay there before may be under removal at this moment: every copy that a row names was written for it."""
+    async with MemoryCluster(tmp_path, nodes=7) as cluster:
+        heal = Heal(cluster)
+        blocks = [await heal.put() for _ in range(10)]
+        cluster.kill(NodeId(7))
+        for device in cluster.devices_of(NodeId(7)):
+            cluster.topology.set_health(device, DeviceHealth.DOWN, since_ms=1)
+        await heal.heal()
+        (home,) = cluster.devices_of(NodeId(7))
+        device = cluster.device(home)
+        strays = [CopyKey(held.key, held.copy) for held in await device.held([b.block for b in blocks], verify=False)]
+        assert strays
+        cluster.revive(NodeId(7))
+        heal.queue.parked.clear()
+        await heal.heal()
+        named = {
+            FragmentKey(row.block, index)
+            for row in heal.catalogue.rows.values()
+            for index, place in locations(NodeTopology(cluster.topology, NODE), row).items()
+            if place == home
+        }
+        assert named == {stray.key for stray in strays}
+        await device.delete_copies(strays)  # an orphan sweep that had seen them
+        assert await heal.whole()
+
+
 async def test_a_copy_written_since_stays_when_an_older_one_is_to_be_deleted(tmp_path: Path) -> None:
     async with MemoryCluster(tmp_path) as cluster:
         heal = Heal(cluster)
