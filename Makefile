@@ -98,6 +98,7 @@ history: $(READY) ## clients against real daemons under faults for MINUTES, from
 perf: $(READY) ## measure a six-node cluster through S3 beside SeaweedFS and what disk and wire allow, consensus beside etcd and PySyncObj, snapshots, and what groups cost
 	$(PY) perf/bench_store.py
 	$(PY) perf/bench_slow_device.py
+	$(PY) perf/bench_rebuild.py
 	$(PY) perf/bench_consensus.py
 	$(PY) perf/bench_snapshot.py
 	$(PY) perf/bench_groups.py

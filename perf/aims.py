@@ -42,3 +42,8 @@ AIMS: Sequence[Aim] = (
 
 MEMORY_MIB_MAX = 400
 """Of one daemon, at concurrency 64 with objects of 128 MiB."""
+
+REBUILD_OF_DISK = 0.5
+"""Of the disk's sequential write rate, while a lost node is rebuilt and clients are idle."""
+REBUILD_P99_MAX = 2.0
+"""Clients' p99 during a rebuild, of theirs before."""

@@ -46,6 +46,7 @@ class Cluster:
         self.folder = folder
         self.s3: dict[str, Any] = document["s3"]
         self._nodes: list[dict[str, Any]] = document["nodes"]
+        self.names: list[str] = [node["name"] for node in self._nodes]
         self.pids: list[int] = [node["pid"] for node in self._nodes]
 
     @classmethod
