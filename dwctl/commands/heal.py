@@ -126,7 +126,7 @@ def pace(
         str, typer.Argument(help="Bytes a second and device (like 50MiB), or auto: by what clients wait.")
     ] = "",
     objective: Annotated[
-        int | None, typer.Option(min=1, help="Minutes that a block may be one loss from unreadable.")
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Minutes that a block may be one loss from unreadable.")
     ] = None,
     context: ContextOption = None,
     as_json: JsonFlag = False,

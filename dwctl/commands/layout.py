@@ -91,7 +91,9 @@ def apply(
 
 @app.command(epilog="Example: dwctl layout revert 4")
 def revert(
-    epoch: Annotated[int, typer.Argument(min=0, help="The layout to go back to; 0: the one before the newest.")] = 0,
+    epoch: Annotated[
+        int, typer.Argument(min=0, max=2**63 - 1, help="The layout to go back to; 0: the one before the newest.")
+    ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stage and show it only.")] = False,
     force: ForceFlag = False,
     yes: YesFlag = False,

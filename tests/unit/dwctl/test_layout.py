@@ -135,3 +135,8 @@ def test_auto_is_on_or_off(dwctl: Dwctl, node: Node) -> None:
     assert dwctl("layout", "auto", "maybe").code == 2
     node.answers["DropStagedLayout"] = pb.DropStagedLayoutReply(existed=True)
     assert dwctl("layout", "drop", "--json").document == {"existed": True}
+
+
+@pytest.mark.parametrize("arguments", [("layout", "revert", "9" * 26), ("heal", "pace", "--objective", "9" * 26)])
+def test_a_number_is_a_usage_error_when_no_message_could_carry_it(dwctl: Dwctl, arguments: tuple[str, ...]) -> None:
+    assert dwctl(*arguments).code == 2
