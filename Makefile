@@ -40,7 +40,7 @@ demo: $(READY) ## store real files on six nodes, kill two, lose nothing
 
 # Tests that start real processes come second: they wait more than they work, so two clusters at a time, a file each.
 test: $(READY) ## every test but the campaign
-	$(PYTEST) -n 2 --dist worksteal -m "not integration"
+	$(PYTEST) -n 2 --dist worksteal -m "not integration and not campaign"
 	$(PYTEST) -n 2 --dist loadfile -m "integration and not campaign"
 
 proto: $(READY) ## generate dwd/pb from proto/

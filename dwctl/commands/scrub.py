@@ -21,8 +21,8 @@ app = typer.Typer(name="scrub", help="Verifying what is stored: start, status, p
 
 @app.command()
 def start(
-    device: Annotated[str, typer.Option(help="Only this device.")] = "",
-    node: Annotated[str, typer.Option(help="Only the devices of this node (name or id).")] = "",
+    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    node: Annotated[str | None, typer.Option(help="Only the devices of this node (name or id).")] = None,
     full_speed: Annotated[bool, typer.Option("--full-speed", help="Also when clients have to wait for it.")] = False,
     dry_run: DryRunFlag = False,
     yes: YesFlag = False,
@@ -31,9 +31,11 @@ def start(
     as_json: JsonFlag = False,
 ) -> None:
     """Read and verify everything now; what is bad is repaired. Passes come by themselves: see `dwctl scrub status`."""
-    if device and node:
+    arguments = {name: value for name, value in (("device", device), ("node", node)) if value is not None}
+    if len(arguments) > 1:
         raise InvalidArgument("scrub.arguments", "say --device or --node, not both")
-    arguments = {name: value for name, value in (("device", device), ("node", node)) if value}
+    if "" in arguments.values():  # an unset variable of a script must not mean every device
+        raise InvalidArgument("scrub.arguments", "an empty name", hint="leave the option out to verify every device")
     if full_speed:
         arguments["speed"] = "full"
     with admin(context) as client:

@@ -122,7 +122,9 @@ class Mover:
             await job.control(ApplyLayout(epoch=wanted.epoch, layout=encode_layout(wanted)))
         except Conflict as error:
             if error.code != "meta.layout_epoch":
-                raise  # another layout came meanwhile: it leaves the node out too
+                raise
+            # It may name the node: this step is tried again, and looks.
+            raise Unavailable("node.layout_changed", "another layout was applied meanwhile") from error
 
     async def move_data(self, job: RunningJob, node: NodeId, *, name: str, total: int, forced: bool = False) -> int:
         """Until no row places anything on the node's devices. With `forced` only until nothing moves any more; then

@@ -108,7 +108,7 @@ def test_errors_are_the_ones_boto3_knows(s3: Any) -> None:
     with pytest.raises(ClientError, match="NotImplemented"):
         s3.put_bucket_versioning(Bucket="bkt", VersioningConfiguration={"Status": "Enabled"})
     with pytest.raises(ClientError, match="NotImplemented"):
-        s3.put_object(Bucket="bkt", Key="k", Body=b"", ServerSideEncryption="AES256")
+        s3.put_object(Bucket="bkt", Key="k", Body=b"", Tagging="a=b")
 
 
 def test_paginators_see_every_key_once(s3: Any) -> None:

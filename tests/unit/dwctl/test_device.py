@@ -68,6 +68,7 @@ def test_an_unknown_device_is_not_found_and_a_device_beside_a_node_is_no_scrub(d
     assert dwctl("device", "drain", "ff").code == Exit.NOT_FOUND
     asked = len(node.asked)
     assert dwctl("scrub", "start", "--device", "d1", "--node", "n1").code == Exit.USAGE
+    assert dwctl("scrub", "start", "--device", "", "--yes").code == Exit.USAGE
     assert len(node.asked) == asked
 
 
