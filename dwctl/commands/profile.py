@@ -14,6 +14,8 @@ from dwd.base.units import format_bytes
 if TYPE_CHECKING:
     from dwd.pb.admin.v1 import profiles_pb2
 
+DOMAINS_MAX = 1_000_000
+
 app = typer.Typer(name="profile", help="How data survives losses: profiles, and which is chosen.", no_args_is_help=True)
 
 TierOption = Annotated[
@@ -63,9 +65,9 @@ def explain(
     what: Annotated[str, typer.Argument(help="A bucket or a profile; default: auto.")] = "",
     tier: TierOption = "",
     criticality: CriticalityOption = "",
-    devices: Annotated[int, typer.Option(min=0, help="On a cluster of so many devices.")] = 0,
-    nodes: Annotated[int, typer.Option(min=0, help="On a cluster of so many nodes.")] = 0,
-    zones: Annotated[int, typer.Option(min=0, help="On a cluster of so many zones.")] = 0,
+    devices: Annotated[int, typer.Option(min=0, max=DOMAINS_MAX, help="On a cluster of so many devices.")] = 0,
+    nodes: Annotated[int, typer.Option(min=0, max=DOMAINS_MAX, help="On a cluster of so many nodes.")] = 0,
+    zones: Annotated[int, typer.Option(min=0, max=DOMAINS_MAX, help="On a cluster of so many zones.")] = 0,
     context: ContextOption = None,
     as_json: JsonFlag = False,
 ) -> None:
