@@ -29,6 +29,7 @@ def test_clients_go_on_when_two_nodes_are_killed(cluster: Cluster) -> None:
         cluster.wait_whole(pages=True)
 
 
+@pytest.mark.campaign
 def test_clients_go_on_when_two_nodes_are_paused_and_come_back_late(cluster: Cluster) -> None:
     with bucket(cluster, "paused") as name:
         with Load(cluster, name) as load:
@@ -61,6 +62,7 @@ def test_clients_go_on_when_nodes_restart_in_turn(cluster: Cluster) -> None:
         cluster.wait_whole(pages=True)
 
 
+@pytest.mark.campaign
 def test_everything_is_there_when_all_nodes_were_killed_at_once(cluster: Cluster) -> None:
     with bucket(cluster, "blackout") as name:
         with Load(cluster, name) as load:

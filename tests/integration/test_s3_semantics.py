@@ -155,6 +155,7 @@ def held(cluster: Cluster) -> int:
     return cluster.fragments_held()
 
 
+@pytest.mark.campaign
 def test_nothing_is_left_behind_when_uploads_stay_half_finished(cluster: Cluster) -> None:
     """Aborted, completed without some parts, a part sent twice: only what the object names stays."""
     before = held(cluster)

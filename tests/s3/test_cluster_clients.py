@@ -40,6 +40,7 @@ def bucket(clients: Clients, request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.mark.campaign
 def test_aws_copies_syncs_moves_and_removes_a_tree(clients: Clients, bucket: str, tree: Path, tmp_path: Path) -> None:
     clients.aws("s3", "cp", "--recursive", "--quiet", str(tree), f"s3://{bucket}/t")
     # Local files are older than their objects: there is nothing to do.
@@ -81,6 +82,7 @@ def test_curl_uses_presigned_urls(clients: Clients, bucket: str, tree: Path, tmp
     assert (tmp_path / "range").read_bytes() == source.read_bytes()[5_000_000:5_001_000]
 
 
+@pytest.mark.campaign
 def test_s3cmd_gets_back_what_it_put_when_a_node_was_killed_in_between(
     clients: Clients, bucket: str, tree: Path, tmp_path: Path
 ) -> None:
