@@ -302,8 +302,13 @@ async def test_readers_writers_and_deleters_go_on_while_it_works(tmp_path: Path)
         job = await job_for(bench, profile="rs-3-2")
         seen: list[str] = []
         turns = 0
+        one_at_a_time = asyncio.Lock()  # the job commits blocks side by side
 
         async def meddle(_: ReplaceBlock) -> None:
+            async with one_at_a_time:
+                await take_turn()
+
+        async def take_turn() -> None:
             nonlocal turns
             turns += 1
             keys = sorted(bench.contents)
